@@ -1,0 +1,10 @@
+// All of bptt.
+#pragma once
+
+#include "bptt/dense.hpp"
+#include "bptt/losses.hpp"
+#include "bptt/optim.hpp"
+#include "bptt/recurrent.hpp"
+#include "bptt/runtime.hpp"
+#include "bptt/stream.hpp"
+#include "bptt/types.hpp"

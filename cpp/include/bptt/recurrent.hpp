@@ -1,0 +1,60 @@
+// A recurrent layer of one direction: all steps forward, all steps backward, and one step.
+#pragma once
+
+#include "bptt/types.hpp"
+
+namespace bptt {
+
+// What a forward call keeps for its backward call. It refers to the caller's x and weights (and
+// lengths and reset), which must outlive it and stay as they were. A backward call that does not
+// retain the tape consumes it: the gates and c are given back to the pool, h stays.
+template <class R>
+struct Tape {
+    Cell cell = Cell::lstm;
+    Dims dims;
+    View<const R> x;     // (T, N, D)
+    Weights<R> weights;
+    Steps steps;
+    Array<R> h;          // (T+1, N, H); slot 0 is the initial state, y is slots 1..T
+    Array<R> c;          // (T+1, N, H), LSTM only
+    Array<R> gates;      // (T, N, kept*H): what the cell keeps of its activated gates
+    bool consumed = false;
+
+    Index bytes() const {
+        return static_cast<Index>(sizeof(R)) * ((h ? h.elements() : 0) + (c ? c.elements() : 0) +
+                                                (gates ? gates.elements() : 0));
+    }
+};
+
+template <class R>
+struct Forward {
+    Array<R> y;   // (T, N, H): the hidden states of all steps; zero beyond a sequence's end
+    Array<R> h;   // (N, H): each sequence's state at its own end
+    Array<R> c;   // (N, H), LSTM only
+    Tape<R> tape; // empty where nothing was to be kept
+};
+
+template <class R>
+struct Gradients {
+    Array<R> x;          // (T, N, D)
+    Array<R> h, c;       // (N, H): with respect to the initial state; c for the LSTM only
+    Array<R> weight_ih;  // (G*H, D)
+    Array<R> weight_hh;  // (G*H, H)
+    Array<R> bias_ih;    // (G*H,), where there are biases
+    Array<R> bias_hh;
+};
+
+// Runs the cell over all steps. With keep = false no tape is made (inference).
+// Throws std::invalid_argument naming the argument for a shape or a value that does not fit.
+template <class R>
+BPTT_API Forward<R> forward(Cell cell, View<const R> x, const Weights<R>& weights,
+                            const State<R>& initial = {}, const Steps& steps = {}, bool keep = true);
+
+// Gradients from dy = dL/dy (T, N, H), which may be not given (zero), and the gradient with respect
+// to the final state. Reduction::mean divides the weights' and biases' gradients by the number of valid
+// (step, sequence) pairs. Throws std::invalid_argument, also for a tape that was consumed.
+template <class R>
+BPTT_API Gradients<R> backward(Tape<R>& tape, View<const R> dy, const State<R>& dstate = {},
+                               Reduction reduction = Reduction::sum, bool retain = false);
+
+}  // namespace bptt

@@ -1,0 +1,59 @@
+// Work that needs no loop through time: how many threads it is worth, and blocks of it dealt to them.
+//
+// Where a call sums, it sums each block by itself and then the blocks' sums in their order. Blocks have
+// fixed sizes, so the bits do not depend on the number of threads.
+#pragma once
+
+#include "kernels/plan.hpp"
+#include "kernels/space.hpp"
+#include "kernels/threads.hpp"
+
+namespace bptt::BPTT_SET {
+
+constexpr double kStreamBytesPerCycle = 8;  // of the outer caches, read or written by one thread
+
+// At most as many threads as have work for longer than it takes to start them. cycles: of one thread.
+inline int threads_worth(double cycles, int threads) {
+    const double most = cycles / kRegionCycles;
+    return most < 2 ? 1 : most < threads ? static_cast<int>(most) : threads;
+}
+
+// body(block) for each block of `count` things; cycles: of all blocks on one thread.
+template <class Body>
+void for_each_block(Index blocks, double cycles, int threads, Body&& body) {
+    const Team team(threads_worth(cycles, static_cast<int>(smaller<Index>(threads, blocks))));
+    team.run([&](int thread, Barrier&) {
+        const Range mine = share(blocks, thread, team.threads());
+        for (Index b = mine.first; b < mine.last; ++b) body(b);
+    });
+}
+
+// The sum of body(block), added in the order of the blocks.
+template <class Body>
+double sum_of_blocks(Index blocks, double cycles, int threads, Body&& body) {
+    const Space<double> part(blocks);
+    for_each_block(blocks, cycles, threads, [&](Index b) { part[b] = body(b); });
+    double sum = 0;
+    for (Index b = 0; b < blocks; ++b) sum += part[b];
+    return sum;
+}
+
+// body(count, get, put) for one vector of a range after the other: get(p) reads its `count` elements of p,
+// put(p, lanes) writes them.
+template <class R, class Body>
+BPTT_INLINE void for_each_vector(Range range, Body&& body) {
+    constexpr int W = Vec<R>::size;
+    Index i = range.first;
+    for (; i + W <= range.last; i += W)
+        body(
+            W, [i](const R* p) BPTT_ALWAYS { return Lanes<R>(load(p + i)); },
+            [i](R* p, Lanes<R> v) BPTT_ALWAYS { store(p + i, v.v); });
+    if (i < range.last) {
+        const int rest = static_cast<int>(range.last - i);
+        body(
+            rest, [i, rest](const R* p) BPTT_ALWAYS { return Lanes<R>(load_first(p + i, rest)); },
+            [i, rest](R* p, Lanes<R> v) BPTT_ALWAYS { store_first(p + i, v.v, rest); });
+    }
+}
+
+}  // namespace bptt::BPTT_SET

@@ -1,0 +1,35 @@
+// What a cell is to the loop: a policy of compile-time constants and pointwise mathematics.
+//
+//   gates            G
+//   columns          the working row of a step is columns*H wide, one column of H numbers for each of
+//                    what the cell computes there; before `forward` they hold pre-activations
+//   kept             columns that the tape keeps: all of them or 0 (where h says everything)
+//   ih_column[g]     in which column gate g's W_ih x + b stands; the columns are neighbours
+//   hh_column[g]     in which column its W_hh h is added. Where the two differ, W_hh h + b_hh stands alone
+//   phases           how many products with W_hh a step needs, one after another
+//   phase_of[g]      in which of them gate g's is; a phase's columns are neighbours
+//   source_column[p] what phase p multiplies with W_hh: the column that an earlier phase wrote, -1 for h
+//   has_c            whether there is a second state
+//   passes_h         whether dh reaches h_prev also beside the product
+//
+//   forward<p>(a, h_prev, c_prev, h, c)           after the product of phase p: pre-activations to gates
+//   backward<p>(a, states, dh, dc, delta, pass)   for p = phases-1 .. 0, each followed by its product
+//
+// In `backward`, dh is the whole dL/dh; dc is dL/dc_t and becomes dL/dc_{t-1}; delta[column] is dL/da;
+// pass is what of dh goes straight to h_prev. For p < phases-1 delta and pass hold what the phases
+// before have written, and delta[source_column[p+1]] the gradient of phase p+1's source.
+//
+// Layer normalisation, projection, peepholes and recurrent dropout would be further constants here.
+#pragma once
+
+#include "kernels/vector.hpp"
+
+namespace bptt::BPTT_SET {
+
+// The states around a step.
+template <class R>
+struct States {
+    Lanes<R> h_prev, h, c_prev, c;
+};
+
+}  // namespace bptt::BPTT_SET

@@ -1,0 +1,58 @@
+// The vanilla RNN: h = phi(a). Its derivative is a function of h, so nothing else is kept.
+#pragma once
+
+#include "kernels/cells/cell.hpp"
+
+namespace bptt::BPTT_SET {
+
+struct Tanh {
+    template <class R>
+    BPTT_INLINE static Lanes<R> value(Lanes<R> a) {
+        return tanh(a);
+    }
+    template <class R>
+    BPTT_INLINE static Lanes<R> backward(Lanes<R> h, Lanes<R> dh) {
+        return dh * fnma(h, h, Lanes<R>(R(1)));
+    }
+};
+
+struct Relu {
+    template <class R>
+    BPTT_INLINE static Lanes<R> value(Lanes<R> a) {
+        return relu(a);
+    }
+    template <class R>
+    BPTT_INLINE static Lanes<R> backward(Lanes<R> h, Lanes<R> dh) {
+        return zero_where_not_positive(h, dh);
+    }
+};
+
+struct Identity {
+    template <class R>
+    BPTT_INLINE static Lanes<R> value(Lanes<R> a) {
+        return a;
+    }
+    template <class R>
+    BPTT_INLINE static Lanes<R> backward(Lanes<R>, Lanes<R> dh) {
+        return dh;
+    }
+};
+
+template <class Phi>
+struct Rnn {
+    static constexpr int gates = 1, columns = 1, kept = 0, phases = 1;
+    static constexpr bool has_c = false, passes_h = false;
+    static constexpr int ih_column[] = {0}, hh_column[] = {0}, phase_of[] = {0}, source_column[] = {-1};
+
+    template <int, class R>
+    BPTT_INLINE static void forward(Lanes<R> (&a)[columns], Lanes<R>, Lanes<R>, Lanes<R>& h, Lanes<R>&) {
+        h = Phi::value(a[0]);
+    }
+    template <int, class R>
+    BPTT_INLINE static void backward(const Lanes<R> (&)[columns], const States<R>& s, Lanes<R> dh, Lanes<R>&,
+                                     Lanes<R> (&delta)[columns], Lanes<R>&) {
+        delta[0] = Phi::backward(s.h, dh);
+    }
+};
+
+}  // namespace bptt::BPTT_SET

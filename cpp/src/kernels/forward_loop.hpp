@@ -1,0 +1,151 @@
+// THE forward loop.
+//
+// A chunk of time steps at a time: the input's share of all gates in one product, then step by step the
+// recurrent product of a group of rows followed by the cell's pointwise pass while they are in cache.
+// The working rows are the tape's own, or without a tape (or for a cell that keeps none) those of a chunk.
+#pragma once
+
+#include "kernels/forward_step.hpp"
+#include "kernels/table.hpp"
+#include "kernels/threads.hpp"
+
+namespace bptt::BPTT_SET {
+
+constexpr Index kForwardChunkBytes = Index{1} << 21;
+constexpr Index kForwardChunkRows = 128;
+
+template <class Cell, class R>
+class ForwardLoop {
+public:
+    explicit ForwardLoop(const kernels::ForwardArgs<R>& args)
+        : a_(args),
+          T_(args.dims.T),
+          N_(args.dims.N),
+          D_(args.dims.D),
+          H_(args.dims.H),
+          row_(Cell::columns * H_),
+          plan_(make_plan<R>(args.dims, Cell::columns, Cell::phases, args.threads)),
+          team_(plan_.threads),
+          threads_(team_.threads()),
+          by_units_(plan_.split == Split::units && threads_ > 1),
+          chunk_(chunk_length()),
+          sequences_(args.dims, args.lengths),
+          zeros_(H_),
+          work_(args.gates != nullptr ? 0 : chunk_ * N_ * row_),
+          weights_(by_units_ ? threads_ : 1, D_, H_, by_units_ ? threads_ : 1),
+          own_(threads_, chunk_ * (by_units_ ? N_ : ceil_div(N_, threads_))) {
+        fill<R>(zeros_.data(), H_, R(0));
+    }
+
+    void run() {
+        team_.run([this](int thread, Barrier& barrier) { loop(thread, barrier); });
+    }
+
+private:
+    // What a thread needs for itself.
+    struct Own {
+        Space<R> packed{kRowSpace<R>};
+        Space<const R*> from;
+        Space<R*> to;
+        Own(int, Index rows) : from(rows), to(rows) {}
+    };
+
+    Index chunk_length() const {
+        const Index step_bytes = N_ * row_ * static_cast<Index>(sizeof(R));
+        return smaller(T_, larger(kForwardChunkBytes / step_bytes, ceil_div(kForwardChunkRows, N_)));
+    }
+
+    BPTT_INLINE R* working_row(Index t, Index n) const {
+        return a_.gates != nullptr ? a_.gates + (t * N_ + n) * row_
+                                   : work_.data() + (t % chunk_ * N_ + n) * row_;
+    }
+    BPTT_INLINE R* h(Index slot, Index n) const { return a_.h + (slot * N_ + n) * H_; }
+    BPTT_INLINE R* c(Index slot, Index n) const { return a_.c + ((a_.keep ? slot * N_ : 0) + n) * H_; }
+    // The states that step t starts from: those of before, or zero after a reset.
+    BPTT_INLINE bool is_reset(Index t, Index n) const { return a_.reset != nullptr && a_.reset[t * N_ + n]; }
+    BPTT_INLINE const R* h_before(Index t, Index n) const { return is_reset(t, n) ? zeros_.data() : h(t, n); }
+    BPTT_INLINE const R* c_before(Index t, Index n) const { return is_reset(t, n) ? zeros_.data() : c(t, n); }
+
+    void loop(int thread, Barrier& barrier) const {
+        const ForwardWeights<Cell, R>& weights = weights_[by_units_ ? thread : 0];
+        const Own& own = own_[thread];
+        const Rows rows = by_units_ ? Rows::all(sequences_, N_)
+                                    : Rows::of_thread(sequences_, N_, thread, threads_);
+        if (by_units_)
+            pack(weights, 0, 1);
+        else
+            pack(weights, thread, threads_);
+        barrier.wait();
+
+        for (Index t0 = 0; t0 < T_; t0 += chunk_) {
+            const Index t1 = smaller(t0 + chunk_, T_);
+            project_input(t0, t1, rows, weights, own);
+            for (Index t = t0; t < t1; ++t) {
+                step<0>(t, rows, weights, own, barrier);
+                clear_ended(t, rows, weights.units);
+            }
+        }
+    }
+
+    void pack(const ForwardWeights<Cell, R>& weights, int part, int parts) const {
+        weights.pack(H_, a_.weight_ih, a_.weight_hh, a_.bias_ih, a_.bias_hh, part, parts);
+    }
+
+    // W_ih x + b for all rows of a chunk.
+    void project_input(Index t0, Index t1, const Rows& rows, const ForwardWeights<Cell, R>& weights, const Own& own) const {
+        Index m = 0;
+        for (Index t = t0; t < t1; ++t)
+            for (Index i = 0, alive = rows.alive(t); i < alive; ++i, ++m) {
+                const Index n = rows.at(i);
+                own.from[m] = a_.x + (t * N_ + n) * D_;
+                own.to[m] = working_row(t, n);
+            }
+        const Panels<R>& b = weights.ih.panels();
+        product(b, 0, b.count, own.from.data(), own.to.data(), m, own.packed.data());
+    }
+
+    template <int phase>
+    void step(Index t, const Rows& rows, const ForwardWeights<Cell, R>& weights, const Own& own, Barrier& barrier) const {
+        const Index alive = rows.alive(t);
+        const Panels<R>& b = weights.hh[phase].panels();
+        for (Index i0 = 0; i0 < alive; i0 += kGroupRows) {
+            const Index m = smaller(kGroupRows, alive - i0);
+            for (Index i = 0; i < m; ++i) {
+                const Index n = rows.at(i0 + i);
+                own.to[i] = working_row(t, n);
+                own.from[i] = phase == 0 ? h_before(t, n) : own.to[i] + Cell::source_column[phase] * H_;
+            }
+            product(b, 0, b.count, own.from.data(), own.to.data(), m, own.packed.data());
+            for (Index i = 0; i < m; ++i) pointwise<phase>(t, rows.at(i0 + i), own.to[i], weights.units);
+        }
+        if (by_units_) barrier.wait();
+        if constexpr (phase + 1 < Cell::phases) step<phase + 1>(t, rows, weights, own, barrier);
+    }
+
+    template <int phase>
+    BPTT_INLINE void pointwise(Index t, Index n, R* row, Range units) const {
+        const R* const h_prev = h_before(t, n);
+        forward_pointwise<Cell, phase>(H_, units, row, h_prev, Cell::has_c ? c_before(t, n) : h_prev, h(t + 1, n),
+                                       Cell::has_c ? c(t + 1, n) : nullptr);
+    }
+
+    // Beyond a sequence's end y is zero.
+    void clear_ended(Index t, const Rows& rows, Range units) const {
+        for (Index i = rows.alive(t); i < rows.count; ++i)
+            fill<R>(h(t + 1, rows.at(i)) + units.first, units.count(), R(0));
+    }
+
+    const kernels::ForwardArgs<R>& a_;
+    const Index T_, N_, D_, H_, row_;
+    const Plan plan_;
+    const Team team_;
+    const int threads_;
+    const bool by_units_;
+    const Index chunk_;
+    const Sequences sequences_;
+    const Space<R> zeros_, work_;
+    const Each<ForwardWeights<Cell, R>> weights_;
+    const Each<Own> own_;
+};
+
+}  // namespace bptt::BPTT_SET

@@ -1,0 +1,223 @@
+// What the two loops share: which rows are whose and which are alive at a step, and how a cell's weights
+// become panels.
+#pragma once
+
+#include "kernels/plan.hpp"
+#include "kernels/products.hpp"
+#include "kernels/space.hpp"
+
+namespace bptt::BPTT_SET {
+
+// ---- sequences -----------------------------------------------------------------------------------
+
+// The sequences from longest to shortest and how many of them are alive at each step. Without lengths
+// all are, in their own order.
+class Sequences {
+public:
+    Sequences(const Dims& dims, const std::int64_t* lengths)
+        : N_(dims.N),
+          T_(dims.T),
+          order_(lengths != nullptr ? dims.N : 0),
+          alive_(lengths != nullptr ? dims.T + 2 : 0),
+          given_(lengths != nullptr) {
+        if (!given_) return;
+        // Counting sort, longest first, equal lengths in their order.
+        fill<Index>(alive_.data(), T_ + 2, 0);
+        for (Index n = 0; n < N_; ++n) ++alive_[lengths[n]];
+        for (Index t = T_; t >= 0; --t) alive_[t] += alive_[t + 1];  // now: length >= t
+        for (Index n = N_ - 1; n >= 0; --n) order_[--alive_[lengths[n]]] = n;
+        // Placing took each count down to: length > t. That is who is alive at step t.
+    }
+
+    BPTT_INLINE bool given() const { return given_; }
+    BPTT_INLINE Index alive(Index t) const { return given_ ? alive_[t] : N_; }
+    BPTT_INLINE Index at(Index place) const { return given_ ? order_[place] : place; }
+
+private:
+    Index N_, T_;
+    Space<Index> order_;
+    Space<Index> alive_;
+    bool given_;
+};
+
+// The sequences of one thread: a block of them, or where lengths differ every p-th place of the order,
+// so that long and short ones are dealt evenly.
+struct Rows {
+    const Sequences* sequences;
+    Index first, step, count;
+
+    BPTT_INLINE static Rows all(const Sequences& sequences, Index N) { return {&sequences, 0, 1, N}; }
+    BPTT_INLINE static Rows of_thread(const Sequences& sequences, Index N, int thread, int threads) {
+        if (sequences.given()) return {&sequences, thread, threads, ceil_div(N - thread, threads)};
+        const Range mine = share(N, thread, threads);
+        return {&sequences, mine.first, 1, mine.count()};
+    }
+
+    BPTT_INLINE Index at(Index i) const { return sequences->at(first + i * step); }
+    BPTT_INLINE Index alive(Index t) const {
+        if (!sequences->given()) return count;
+        const Index alive = sequences->alive(t);
+        return alive <= first ? 0 : smaller(count, ceil_div(alive - first, step));
+    }
+};
+
+// ---- a cell's columns ----------------------------------------------------------------------------
+
+// Neighbouring columns of a working row.
+struct Window {
+    int first, count;
+};
+
+template <class Cell>
+constexpr Window ih_window() {
+    int low = Cell::ih_column[0];
+    for (int g = 1; g < Cell::gates; ++g) low = Cell::ih_column[g] < low ? Cell::ih_column[g] : low;
+    return {low, Cell::gates};
+}
+
+template <class Cell>
+constexpr Window hh_window(int phase) {
+    Window window{Cell::columns, 0};
+    for (int g = 0; g < Cell::gates; ++g) {
+        if (Cell::phase_of[g] != phase) continue;
+        window.first = Cell::hh_column[g] < window.first ? Cell::hh_column[g] : window.first;
+        ++window.count;
+    }
+    return window;
+}
+
+// Whether a gate's two sides stand in columns of their own.
+template <class Cell>
+constexpr bool sides_apart(Index gate) {
+    return Cell::ih_column[gate] != Cell::hh_column[gate];
+}
+
+// Which gate's input (or hidden) side stands in a column; -1 for none.
+template <class Cell>
+constexpr int gate_of_column(const int (&columns)[Cell::gates], int column) {
+    for (int g = 0; g < Cell::gates; ++g)
+        if (columns[g] == column) return g;
+    return -1;
+}
+
+// ---- weights as panels ---------------------------------------------------------------------------
+
+// Rows (or columns) of a weight matrix that become neighbouring columns of C.
+struct Run {
+    Index source, column, count;
+};
+
+struct Runs {
+    Run run[4];
+    int count = 0;
+
+    void add(Run more, bool may_join) {
+        if (count > 0 && may_join) {
+            Run& last = run[count - 1];
+            if (last.source + last.count == more.source && last.column + last.count == more.column) {
+                last.count += more.count;
+                return;
+            }
+        }
+        run[count++] = more;
+    }
+};
+
+// The gates of one phase (-1: of all) for some units; columns: Cell::ih_column or Cell::hh_column.
+// Neighbours become one run, but not where sides apart begin or end: C starts differently there.
+template <class Cell>
+Runs gate_runs(const int (&columns)[Cell::gates], int phase, Index H, Range units) {
+    Runs runs;
+    for (int g = 0; g < Cell::gates; ++g)
+        if (phase < 0 || Cell::phase_of[g] == phase)
+            runs.add({g * H + units.first, columns[g] * H + units.first, units.count()},
+                     g > 0 && sides_apart<Cell>(g) == sides_apart<Cell>(g - 1));
+    return runs;
+}
+
+// Panels, the memory under them, and where in the weight matrix each comes from.
+template <class R>
+class PackedWeights {
+public:
+    PackedWeights(const Runs& runs, Index K)
+        : count_(panel_count(runs)),
+          data_(count_ * larger<Index>(K, 1) * kPanel<R>),
+          start_(count_ * kPanel<R>),
+          panel_(count_),
+          source_(count_),
+          panels_{data_.data(), panel_.data(), K, count_} {
+        Index p = 0;
+        for (int r = 0; r < runs.count; ++r)
+            for (Index j = 0; j < runs.run[r].count; j += kPanel<R>, ++p) {
+                const Index left = runs.run[r].count - j;
+                panel_[p] = {runs.run[r].column + j, static_cast<int>(smaller<Index>(kPanel<R>, left)), nullptr};
+                source_[p] = runs.run[r].source + j;
+            }
+    }
+
+    const Panels<R>& panels() const { return panels_; }
+
+    // B[k][j] = weight[source of j][k]: the forward products. This and the following do the part's share.
+    void pack_transposed(const R* weight, int part, int parts) const {
+        const Range mine = share(count_, part, parts);
+        for (Index p = mine.first; p < mine.last; ++p) {
+            const R* rows[kPanel<R>];
+            for (int i = 0; i < panel_[p].width; ++i) rows[i] = weight + (source_[p] + i) * panels_.K;
+            pack_rows<R, kPanel<R>>(rows, panel_[p].width, 0, panels_.K, panels_.at(p));
+        }
+    }
+
+    // B[k][j] = rows[k][source of j]: the backward products.
+    void pack_straight(const R* const* rows, int part, int parts) const {
+        const Range mine = share(count_, part, parts);
+        for (Index p = mine.first; p < mine.last; ++p)
+            pack_columns<R, kPanel<R>>(rows, panels_.K, source_[p], panel_[p].width, panels_.at(p));
+    }
+
+    // C starts from value(source of j) instead of from itself, in the panels where takes(source).
+    template <class Value, class Takes>
+    void start_from(Value value, Takes takes, int part, int parts) const {
+        const Range mine = share(count_, part, parts);
+        for (Index p = mine.first; p < mine.last; ++p) {
+            if (!takes(source_[p])) continue;
+            R* start = start_.data() + p * kPanel<R>;
+            for (int i = 0; i < kPanel<R>; ++i) start[i] = i < panel_[p].width ? value(source_[p] + i) : R(0);
+            panel_[p].start = start;
+        }
+    }
+
+private:
+    static Index panel_count(const Runs& runs) {
+        Index count = 0;
+        for (int r = 0; r < runs.count; ++r) count += ceil_div(runs.run[r].count, kPanel<R>);
+        return count;
+    }
+
+    Index count_;
+    Space<R> data_, start_;
+    Space<Panel<R>> panel_;
+    Space<Index> source_;
+    Panels<R> panels_;
+};
+
+// rows[k] = the row of weight that belongs to column k of a window: what pack_straight reads.
+template <class Cell, class R>
+void rows_of_window(const int (&columns)[Cell::gates], Window window, Index H, const R* weight, Index stride,
+                    const R** rows) {
+    for (int c = 0; c < window.count; ++c) {
+        const Index gate = gate_of_column<Cell>(columns, window.first + c);
+        for (Index u = 0; u < H; ++u) rows[c * H + u] = weight + (gate * H + u) * stride;
+    }
+}
+
+// ---- who does what -------------------------------------------------------------------------------
+
+// The units of a thread where units are split: whole vectors, except at the end.
+template <class R>
+inline Range units_of(Index H, int thread, int threads) {
+    constexpr Index W = Vec<R>::size;
+    const Range vectors = share(ceil_div(H, W), thread, threads);
+    return {smaller(vectors.first * W, H), smaller(vectors.last * W, H)};
+}
+
+}  // namespace bptt::BPTT_SET

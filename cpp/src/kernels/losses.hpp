@@ -1,0 +1,228 @@
+// Losses: the sum of the losses and the gradient in one pass over the prediction.
+#pragma once
+
+#include "kernels/blocks.hpp"
+#include "kernels/table.hpp"
+
+namespace bptt::BPTT_SET {
+
+// ---- element by element ----------------------------------------------------------------------------
+
+constexpr Index kLossBlock = 4096;  // elements
+
+// The mask of one vector after the other, as lanes that are 1 where valid and 0 elsewhere.
+template <class R>
+class MaskReader {
+public:
+    BPTT_INLINE MaskReader(const bool* mask, Index width, Index first)
+        : at_(mask + first / width), width_(width), left_(width - first % width) {}
+
+    BPTT_INLINE Lanes<R> next(int count) {
+        constexpr int W = Vec<R>::size;
+        if (left_ >= count) {  // all lanes are of one entry
+            const Lanes<R> lanes(*at_ ? R(1) : R(0));
+            if ((left_ -= count) == 0) go_on();
+            return lanes;
+        }
+        alignas(64) R lanes[W] = {};
+        if (width_ == 1) {
+            for (int i = 0; i < count; ++i) lanes[i] = at_[i] ? R(1) : R(0);
+            at_ += count;
+        } else {
+            for (int i = 0; i < count; ++i) {
+                lanes[i] = *at_ ? R(1) : R(0);
+                if (--left_ == 0) go_on();
+            }
+        }
+        return {load(lanes)};
+    }
+
+private:
+    BPTT_INLINE void go_on() {
+        ++at_;
+        left_ = width_;
+    }
+
+    const bool* at_;
+    Index width_, left_;
+};
+
+// element(prediction, target, value, gradient) on lanes. What is masked out counts as zero, whatever it is.
+template <class R, class Element>
+double element_loss(const kernels::ElementLossArgs<R>& a, double cycles, Element element) {
+    using L = Lanes<R>;
+    constexpr int W = Vec<R>::size;
+    const L factor(static_cast<R>(a.factor));
+    const auto block_of = [&](Index block) {
+        return Range{block * kLossBlock, smaller((block + 1) * kLossBlock, a.count)};
+    };
+    const auto plain = [&](Index block) {
+        const R *prediction = a.prediction, *target = a.target;
+        R* const to = a.gradient;
+        DoubleSum sum;
+        for_each_vector<R>(block_of(block), [&](int count, auto get, auto put) BPTT_ALWAYS {
+            L value, gradient;
+            element(get(prediction), get(target), value, gradient);
+            sum.add(count == W ? value : first_or(value, count, R(0)));
+            put(to, gradient * factor);
+        });
+        return sum.total();
+    };
+    const auto masked = [&](Index block) {
+        const R *prediction = a.prediction, *target = a.target;
+        R* const to = a.gradient;
+        DoubleSum sum;
+        MaskReader<R> mask(a.mask, a.mask_width, block_of(block).first);
+        for_each_vector<R>(block_of(block), [&](int count, auto get, auto put) BPTT_ALWAYS {
+            L value, gradient;
+            const L valid = mask.next(count);
+            element(get(prediction), get(target), value, gradient);
+            sum.add(zero_where_not_positive(valid, count == W ? value : first_or(value, count, R(0))));
+            put(to, zero_where_not_positive(valid, gradient * factor));
+        });
+        return sum.total();
+    };
+    const Index blocks = ceil_div(a.count, kLossBlock);
+    const double all = static_cast<double>(a.count) / W * cycles;
+    return a.mask != nullptr ? sum_of_blocks(blocks, all, a.threads, masked)
+                             : sum_of_blocks(blocks, all, a.threads, plain);
+}
+
+template <class R>
+double mse(const kernels::ElementLossArgs<R>& args) {
+    using L = Lanes<R>;
+    return element_loss(args, 8 * 3, [](L prediction, L target, L& value, L& gradient) BPTT_ALWAYS {
+        const L difference = prediction - target;
+        value = difference * difference;
+        gradient = difference + difference;
+    });
+}
+
+// With e = exp(-|x|), which cannot overflow: the loss is max(x, 0) - x*target + log(1 + e), and
+// sigmoid(x) is q = e / (1 + e) where x is negative, else 1 - q.
+template <class R>
+double binary_cross_entropy_with_logits(const kernels::ElementLossArgs<R>& args) {
+    using L = Lanes<R>;
+    return element_loss(args, 60, [](L x, L target, L& value, L& gradient) BPTT_ALWAYS {
+        const L one(R(1)), e = exp(-absolute(x));
+        value = fnma(x, target, relu(x)) + log1p_of_fraction(e);
+        const L q = e / (one + e);
+        gradient = where_positive(x, (one - target) - q, q - target);
+    });
+}
+
+// ---- softmax cross-entropy -------------------------------------------------------------------------
+
+constexpr Index kSoftmaxBlock = 16384;  // elements, about; of whole rows
+constexpr Index kSoftmaxRows = 64;      // at most
+constexpr Index kSoftmaxPart = 64;      // vectors whose sum is taken in R before it goes on in double
+
+template <class R>
+BPTT_INLINE Lanes<R> four_maximum(Lanes<R> (&part)[4]) {
+    return maximum(maximum(part[0], part[1]), maximum(part[2], part[3]));
+}
+
+// The last vector of a row may be a part: its other lanes are -infinity, which changes neither the
+// maximum nor the sum of exponentials.
+template <class R>
+BPTT_INLINE R row_maximum(const R* x, Index V) {
+    using L = Lanes<R>;
+    constexpr Index W = Vec<R>::size;
+    const L lowest(-static_cast<R>(__builtin_inf()));
+    L part[4] = {lowest, lowest, lowest, lowest};
+    Index j = 0;
+    for (; j + 4 * W <= V; j += 4 * W)
+        unroll<4>([&](auto i) BPTT_ALWAYS { part[i] = maximum(part[i], L(load(x + j + i * W))); });
+    for (; j + W <= V; j += W) part[0] = maximum(part[0], L(load(x + j)));
+    if (j < V) {
+        const int rest = static_cast<int>(V - j);
+        part[1] = maximum(part[1], first_or(L(load_first(x + j, rest)), rest, -static_cast<R>(__builtin_inf())));
+    }
+    return largest_lane(four_maximum(part));
+}
+
+// to[j] = exp(x[j] - shift); returns their sum.
+template <class R>
+BPTT_INLINE double row_exponentials(const R* x, R shift, Index V, R* to) {
+    using L = Lanes<R>;
+    constexpr Index W = Vec<R>::size;
+    const L by(shift);
+    double sum = 0;
+    Index j = 0;
+    while (j < V) {
+        L part[4] = {L(R(0)), L(R(0)), L(R(0)), L(R(0))};
+        const Index stop = smaller(j + kSoftmaxPart * W, V);
+        for (; j + 4 * W <= stop; j += 4 * W)
+            unroll<4>([&](auto i) BPTT_ALWAYS {
+                const L e = exp(L(load(x + j + i * W)) - by);
+                store(to + j + i * W, e.v);
+                part[i] = part[i] + e;
+            });
+        for (; j + W <= stop; j += W) {
+            const L e = exp(L(load(x + j)) - by);
+            store(to + j, e.v);
+            part[0] = part[0] + e;
+        }
+        if (j < stop) {
+            const int rest = static_cast<int>(stop - j);
+            const L e = first_or(exp(L(load_first(x + j, rest)) - by), rest, R(0));
+            store_first(to + j, e.v, rest);
+            part[1] = part[1] + e;
+            j = stop;
+        }
+        sum += static_cast<double>(sum_of_lanes((part[0] + part[1]) + (part[2] + part[3])));
+    }
+    return sum;
+}
+
+template <class R>
+BPTT_INLINE void scale_row(R* row, R factor, Index V) {
+    for_each_vector<R>(Range{0, V}, [&](int, auto get, auto put) BPTT_ALWAYS {
+        put(row, get(row) * Lanes<R>(factor));
+    });
+}
+
+// The losses of rows first..last-1: log(sum of exp(x - max)) + (max - x[target]). The logarithms are
+// taken together at the end, in vectors.
+template <class R>
+double softmax_rows(const kernels::SoftmaxArgs<R>& a, Range rows) {
+    double exponentials[kSoftmaxRows];
+    double sum = 0;
+    Index valid = 0;
+    for (Index m = rows.first; m < rows.last; ++m) {
+        const R* const x = a.prediction + m * a.V;
+        R* const to = a.gradient + m * a.V;
+        if (a.mask != nullptr && !a.mask[m]) {
+            fill(to, a.V, R(0));
+            continue;
+        }
+        const R most = row_maximum(x, a.V);
+        const double total = row_exponentials(x, most, a.V, to);
+        exponentials[valid++] = total;
+        sum += static_cast<double>(most) - static_cast<double>(x[a.target[m]]);
+        scale_row(to, static_cast<R>(a.factor / total), a.V);
+        to[a.target[m]] -= static_cast<R>(a.factor);
+    }
+    DoubleSum logs;
+    for_each_vector<double>(Range{0, valid}, [&](int count, auto get, auto) BPTT_ALWAYS {
+        logs.add(log(first_or(get(exponentials), count, 1.0)));
+    });
+    return sum + logs.total();
+}
+
+template <class R>
+double softmax_cross_entropy(const kernels::SoftmaxArgs<R>& args) {
+    constexpr double cycles = 24;  // a vector
+    const Index height = larger<Index>(1, smaller(kSoftmaxRows, kSoftmaxBlock / args.V));
+    const double all = static_cast<double>(args.M * ceil_div(args.V, Index{Vec<R>::size})) * cycles;
+    return sum_of_blocks(ceil_div(args.M, height), all, args.threads, [&](Index block) {
+        return softmax_rows(args, Range{block * height, smaller((block + 1) * height, args.M)});
+    });
+}
+
+template <class R>
+constexpr kernels::LossTable<R> loss_table() {
+    return {mse<R>, binary_cross_entropy_with_logits<R>, softmax_cross_entropy<R>};
+}
+
+}  // namespace bptt::BPTT_SET

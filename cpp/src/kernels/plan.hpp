@@ -1,0 +1,59 @@
+// How a call is split over threads: a cost model in cycles.
+//
+// A step of m rows and n columns of depth K costs, on one thread, the larger of its arithmetic,
+// m*n*K / (2 vectors a cycle), and the reading of the packed weights, n*K*bytes / kBytesPerCycle; and then
+// the pointwise pass. With p threads there are two ways to split it:
+//   by sequences  each thread takes N/p rows and reads all weights; no barrier in the loop
+//   by units      each thread takes all rows and 1/p of the weights; a barrier a phase
+// The bits do not depend on the choice (see products.hpp), so it may be made for speed alone.
+#pragma once
+
+#include "kernels/vector.hpp"
+
+namespace bptt::BPTT_SET {
+
+enum class Split { sequences, units };
+
+struct Plan {
+    Split split;
+    int threads;
+};
+
+constexpr double kBytesPerCycle = 40;      // of L2, sustained
+constexpr double kPointwiseCycles = 24;    // a vector of one column
+constexpr double kBarrierCycles = 700;     // two cores' cache lines there and back
+constexpr double kRegionCycles = 15000;    // to start and end a parallel region
+
+template <class R>
+inline double step_cycles(double rows, double columns, double depth) {
+    const double arithmetic = rows * columns * depth / (2.0 * Vec<R>::size);
+    const double reading = columns * depth * sizeof(R) / kBytesPerCycle;
+    return larger(arithmetic, reading) + rows * columns / Vec<R>::size * kPointwiseCycles;
+}
+
+// columns: of the working row, as columns*H; phases: barriers a step when split by units.
+template <class R>
+inline Plan make_plan(const Dims& dims, Index columns, int phases, int threads) {
+    const double T = static_cast<double>(dims.T), N = static_cast<double>(dims.N),
+                 n = static_cast<double>(columns * dims.H), K = static_cast<double>(dims.H + dims.D);
+    const double alone = T * step_cycles<R>(N, n, K);
+    Plan best{Split::sequences, 1};
+    double best_cycles = alone;
+    if (threads > 1 && dims.N > 1) {
+        const int p = static_cast<int>(smaller<Index>(threads, dims.N));
+        const double rows = static_cast<double>(ceil_div(dims.N, p));
+        const double cycles = T * step_cycles<R>(rows, n, K) + kRegionCycles;
+        if (cycles < best_cycles) best = {Split::sequences, p}, best_cycles = cycles;
+    }
+    const Index vectors = ceil_div(dims.H, Vec<R>::size);
+    if (threads > 1 && vectors > 1) {
+        const int p = static_cast<int>(smaller<Index>(threads, vectors));
+        const double part = static_cast<double>(ceil_div(vectors, p)) / static_cast<double>(vectors);
+        const double cycles =
+            T * (step_cycles<R>(N, n * part, K) + phases * kBarrierCycles) + kRegionCycles;
+        if (cycles < best_cycles) best = {Split::units, p}, best_cycles = cycles;
+    }
+    return best;
+}
+
+}  // namespace bptt::BPTT_SET

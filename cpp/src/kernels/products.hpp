@@ -1,0 +1,241 @@
+// THE packed tile, and the products made of it.
+//
+// Every product is C[i][j] (+)= sum over k of A[i][k] * B[k][j]. B stands packed in panels of two
+// vectors: panel p holds B[k][its columns] for k = 0, 1, ...; A is read by rows or, for tall tiles, packed
+// so that one k's values of all rows of the tile stand together. Each element of C is one chain of
+// fused multiply-adds in the order of k, whatever the tile: so the bits depend neither on how rows
+// are grouped nor on the number of threads.
+#pragma once
+
+#include "kernels/vector.hpp"
+
+namespace bptt::BPTT_SET {
+
+// The tallest tile that keeps its accumulators in registers: with 32 of them 14 rows x 2 vectors, with
+// 16 of them 6 x 2. Low tiles are read straight from the rows and are wider instead.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kTallest = 14;
+constexpr int kTallestDirect = 6;
+constexpr int widest(int rows) { return rows == 1 ? 16 : rows <= 3 ? 8 : rows <= 6 ? 4 : 2; }
+#else
+constexpr int kTallest = 6;
+constexpr int kTallestDirect = 6;
+constexpr int widest(int rows) { return rows == 1 ? 8 : rows == 2 ? 4 : 2; }
+#endif
+
+// How many k a tall tile reads ahead in its panel: weights larger than L2 come from farther away.
+constexpr Index kAhead = 10;
+
+// How many k a product goes through before it starts on the next panel.
+constexpr Index kDepth = 512;
+
+template <class R>
+constexpr int kPanel = 2 * Vec<R>::size;  // columns of a panel
+template <class R>
+constexpr int kPack = static_cast<int>((kTallest + Vec<R>::size - 1) / Vec<R>::size) * Vec<R>::size;
+
+// Where a panel's columns stand in C, and what they start from.
+template <class R>
+struct Panel {
+    Index column;    // in the row of C
+    int width;       // 1..kPanel
+    const R* start;  // kPanel values instead of C's own, or nullptr
+};
+
+// B, packed. data: [count][K][kPanel].
+template <class R>
+struct Panels {
+    R* data = nullptr;
+    Panel<R>* panel = nullptr;
+    Index K = 0;
+    Index count = 0;
+
+    BPTT_INLINE R* at(Index p) const { return data + p * K * kPanel<R>; }
+};
+
+enum class Into {
+    chain,  // C (or the panel's start) is the first term of the chain
+    sum     // the chain starts at zero and is added to C: for long sums in parts
+};
+
+// ---- packing -------------------------------------------------------------------------------------
+
+// out[k][lane] = rows[lane][k0 + k] for k < K; lanes beyond `count` are zero.
+template <class R, int lanes>
+void pack_rows(const R* const* rows, int count, Index k0, Index K, R* out) {
+    constexpr int W = Vec<R>::size;
+    for (Index k = 0; k < K; k += W) {
+        const int depth = static_cast<int>(smaller<Index>(W, K - k));
+        for (int group = 0; group < lanes; group += W) {
+            V<R> block[W];
+            unroll<W>([&](auto i) {
+                block[i] = group + i < count ? load_lanes(rows[group + i] + k0 + k, depth) : all(R(0));
+            });
+            transpose<R>(block);
+            unroll<W>([&](auto i) {
+                if (i < depth) store(out + (k + i) * lanes + group, block[i]);
+            });
+        }
+    }
+}
+
+// out[k][lane] = rows[k][column + lane]; lanes beyond `count` are zero.
+template <class R, int lanes>
+void pack_columns(const R* const* rows, Index K, Index column, int count, R* out) {
+    constexpr int W = Vec<R>::size;
+    for (Index k = 0; k < K; ++k) {
+        const R* from = rows[k] + column;
+        unroll<lanes / W>([&](auto i) {
+            constexpr int lane = decltype(i)::value * W;
+            const V<R> v = lane < count ? load_lanes(from + lane, count - lane) : all(R(0));
+            store(out + k * lanes + lane, v);
+        });
+    }
+}
+
+// ---- the tile ------------------------------------------------------------------------------------
+
+// M rows of C times `wide` vectors, which are wide/2 panels, from p on; k runs over k0..k0+K-1.
+// packed: a[0] is [K][kPack]; else a[i] is row i.
+template <class R, int M, int wide, bool packed>
+void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* const* a, R* const* c, Into into) {
+    constexpr int W = Vec<R>::size;
+    constexpr int panels = wide / 2;
+    const Panel<R>* panel = b.panel + p;
+    const Index panel_stride = b.K * kPanel<R>;
+    const R* from = b.at(p) + k0 * kPanel<R>;
+
+    V<R> sum[M][wide];
+    auto each = [&](auto&& body) BPTT_ALWAYS {
+        unroll<panels>([&](auto q) BPTT_ALWAYS {
+            const int width = panel[q].width;
+            unroll<2>([&](auto half) BPTT_ALWAYS {
+                constexpr int lane = decltype(half)::value * W;
+                body(q, std::integral_constant<int, 2 * decltype(q)::value + decltype(half)::value>{}, lane,
+                     width - lane);
+            });
+        });
+    };
+    if (into == Into::sum) {
+        unroll<M>([&](auto i) BPTT_ALWAYS { unroll<wide>([&](auto v) BPTT_ALWAYS { sum[i][v] = all(R(0)); }); });
+    } else {
+        each([&](auto q, auto v, int lane, int width) BPTT_ALWAYS {
+            if (k0 == 0 && panel[q].start != nullptr) {
+                const V<R> start = load(panel[q].start + lane);
+                unroll<M>([&](auto i) BPTT_ALWAYS { sum[i][v] = start; });
+            } else if (width >= W) {
+                unroll<M>([&](auto i) BPTT_ALWAYS { sum[i][v] = load(c[i] + panel[q].column + lane); });
+            } else if (width > 0) {
+                unroll<M>([&](auto i) BPTT_ALWAYS {
+                    sum[i][v] = load_first(c[i] + panel[q].column + lane, width);
+                });
+            } else {
+                unroll<M>([&](auto i) BPTT_ALWAYS { sum[i][v] = all(R(0)); });
+            }
+        });
+    }
+
+    const R* row[M];
+    if constexpr (packed)
+        unroll<M>([&](auto i) BPTT_ALWAYS { row[i] = a[0] + decltype(i)::value; });
+    else
+        unroll<M>([&](auto i) BPTT_ALWAYS { row[i] = a[i] + k0; });
+    const R* packed_row = a[0];
+    for (Index k = 0; k < K; ++k) {
+        V<R> right[wide];
+        unroll<wide>([&](auto v) BPTT_ALWAYS {
+            right[v] = load(from + (v / 2) * panel_stride + (v % 2) * W);
+        });
+        unroll<M>([&](auto i) BPTT_ALWAYS {
+            V<R> left;
+            if constexpr (packed)
+                left = all(packed_row[decltype(i)::value]);
+            else
+                left = all(row[i][k]);
+            unroll<wide>([&](auto v) BPTT_ALWAYS { sum[i][v] = ei::pmadd(left, right[v], sum[i][v]); });
+        });
+        if constexpr (M > kTallestDirect)
+            unroll<wide>([&](auto v) BPTT_ALWAYS { ahead(from + kAhead * kPanel<R> + v * W); });
+        from += kPanel<R>;
+        if constexpr (packed) packed_row += kPack<R>;
+    }
+
+    each([&](auto q, auto v, int lane, int width) BPTT_ALWAYS {
+        if (width <= 0) return;
+        const bool whole = width >= W;
+        unroll<M>([&](auto i) BPTT_ALWAYS {
+            R* to = c[i] + panel[q].column + lane;
+            V<R> value = sum[i][v];
+            if (into == Into::sum) value = ei::padd(whole ? load(to) : load_first(to, width), value);
+            if (whole)
+                store(to, value);
+            else
+                store_first(to, value, width);
+        });
+    });
+}
+
+// Tiles of M rows over panels first..last-1: as wide as the height allows, then narrower ones.
+template <class R, int M, int wide, bool packed>
+BPTT_INLINE void tiles_of_width(const Panels<R>& b, Index& p, Index last, Index k0, Index K, const R* const* a,
+                                R* const* c, Into into) {
+    for (; p + wide / 2 <= last; p += wide / 2) tile<R, M, wide, packed>(b, p, k0, K, a, c, into);
+    if constexpr (wide > 2) tiles_of_width<R, M, wide / 2, packed>(b, p, last, k0, K, a, c, into);
+}
+
+template <class R, bool packed, int M = packed ? kTallest : kTallestDirect>
+BPTT_INLINE void tiles(int rows, const Panels<R>& b, Index first, Index last, Index k0, Index K,
+                       const R* const* a, R* const* c, Into into) {
+    if constexpr (M >= 1) {
+        if (rows == M)
+            tiles_of_width<R, M, widest(M), packed>(b, first, last, k0, K, a, c, into);
+        else
+            tiles<R, packed, M - 1>(rows, b, first, last, k0, K, a, c, into);
+    }
+}
+
+// ---- the product of rows -------------------------------------------------------------------------
+
+// Room for the packed rows of one group.
+constexpr int kGroup = 8;                        // tiles
+constexpr Index kGroupRows = kGroup * kTallest;  // rows
+template <class R>
+constexpr Index kRowSpace = kGroup * kDepth * kPack<R>;
+
+// C rows c[0..m-1] (+)= A rows a[0..m-1] times panels first..last-1. space: kRowSpace elements.
+template <class R>
+void product(const Panels<R>& b, Index first, Index last, const R* const* a, R* const* c, Index m, R* space,
+             Into into = Into::chain) {
+    if (m == 0 || first == last) return;
+    const Index tile_count = ceil_div(m, kTallest);
+    for (Index t0 = 0; t0 < tile_count; t0 += kGroup) {
+        const int group = static_cast<int>(smaller<Index>(kGroup, tile_count - t0));
+        // Depths first..: an empty sum (K = 0) still writes what C starts from.
+        for (Index k0 = 0; k0 == 0 || k0 < b.K; k0 += kDepth) {
+            const Index K = smaller(kDepth, b.K - k0);
+            for (int t = 0; t < group; ++t) {
+                const Range rows = share(m, t0 + t, tile_count);
+                if (rows.count() > kTallestDirect)
+                    pack_rows<R, kPack<R>>(a + rows.first, static_cast<int>(rows.count()), k0, K,
+                                           space + t * kDepth * kPack<R>);
+            }
+            // A panel is used for all rows of the group while it is near.
+            const Index step = group == 1 ? last - first : 1;
+            for (Index p = first; p < last; p += step) {
+                const Index p_last = smaller(p + step, last);
+                for (int t = 0; t < group; ++t) {
+                    const Range rows = share(m, t0 + t, tile_count);
+                    const int count = static_cast<int>(rows.count());
+                    if (count > kTallestDirect) {
+                        const R* packed = space + t * kDepth * kPack<R>;
+                        tiles<R, true>(count, b, p, p_last, k0, K, &packed, c + rows.first, into);
+                    } else {
+                        tiles<R, false>(count, b, p, p_last, k0, K, a + rows.first, c + rows.first, into);
+                    }
+                }
+            }
+        }
+    }
+}
+
+}  // namespace bptt::BPTT_SET

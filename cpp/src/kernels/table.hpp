@@ -1,0 +1,182 @@
+// What a compiled set of kernels provides: plain functions over plain pointers, checked by nobody here.
+// The caller (cpp/src) has checked everything and made room.
+#pragma once
+
+#include "bptt/types.hpp"
+
+namespace bptt::kernels {
+
+// ---- the recurrent layer: shapes are those of bptt/recurrent.hpp; T, N, D, H > 0 -------------------
+
+template <class R>
+struct ForwardArgs {
+    Dims dims;
+    const R* x;
+    const R *weight_ih, *weight_hh;
+    const R *bias_ih, *bias_hh;   // both or neither
+    const std::int64_t* lengths;  // or null
+    const bool* reset;            // or null
+    R* h;                         // (T+1, N, H), slot 0 filled
+    R* c;                         // (T+1, N, H), slot 0 filled; without a tape (N, H), updated in place
+    R* gates;                     // (T, N, kept*H); null without a tape, and where the cell keeps none
+    bool keep;                    // whether there is a tape
+    int threads;
+};
+
+template <class R>
+struct BackwardArgs {
+    Dims dims;
+    const R* x;
+    const R *weight_ih, *weight_hh;
+    const std::int64_t* lengths;  // or null
+    const bool* reset;            // or null
+    const R *h, *c, *gates;       // the tape
+    const R* dy;                  // (T, N, H), or null
+    R* dx;                        // (T, N, D), or null: not wanted
+    R *dh, *dc;                   // (N, H): the final state's gradient on entry, the initial state's on return
+    R *dweight_ih, *dweight_hh;
+    R *dbias_ih, *dbias_hh;       // both or neither
+    int threads;
+};
+
+// A stream's prepared weights are the kernel's own object, made and ended by it.
+template <class R>
+struct StreamArgs {
+    Index D, H;
+    const R *weight_ih, *weight_hh;
+    const R *bias_ih, *bias_hh;  // both or neither
+};
+
+constexpr int kCells = 6;
+
+template <class R>
+struct RecurrentTable {
+    void (*forward[kCells])(const ForwardArgs<R>&);  // by Cell
+    void (*backward[kCells])(const BackwardArgs<R>&);
+    Index kept[kCells];
+    void* (*stream_new[kCells])(const StreamArgs<R>&);
+    void (*stream_delete[kCells])(void* stream) noexcept;
+    void (*stream_step[kCells])(const void* stream, const R* x, R* h, R* c) noexcept;
+};
+
+// ---- the linear map: y (M, V) = x (M, D) @ weight^T (V, D) + bias (V) -------------------------------
+
+template <class R>
+struct LinearArgs {
+    Index M, D, V;
+    const R *x, *weight, *bias;   // bias or null
+    const R* dy;                  // backward only, as what follows
+    R *y, *dx, *dweight, *dbias;  // dbias or null
+    int threads;
+};
+
+template <class R>
+struct EmbeddingArgs {
+    Index M, V, E;
+    const std::int64_t* index;  // (M,), each in 0..V-1
+    const R *weight, *dy;       // (V, E) forward; (M, E) backward
+    R *y, *dweight;             // (M, E) forward; (V, E) backward
+    int threads;
+};
+
+template <class R>
+struct DenseTable {
+    void (*linear_forward)(const LinearArgs<R>&);
+    void (*linear_backward)(const LinearArgs<R>&);
+    void (*embedding_forward)(const EmbeddingArgs<R>&);
+    void (*embedding_backward)(const EmbeddingArgs<R>&);
+};
+
+// ---- losses: each returns the sum of the valid elements' losses ------------------------------------
+
+template <class R>
+struct ElementLossArgs {
+    Index count;                   // elements
+    const R *prediction, *target;
+    const bool* mask;              // or null
+    Index mask_width;              // neighbouring elements that one entry of the mask speaks of
+    R* gradient;
+    double factor;                 // of the gradient
+    int threads;
+};
+
+template <class R>
+struct SoftmaxArgs {
+    Index M, V;
+    const R* prediction;         // (M, V)
+    const std::int64_t* target;  // (M,), each in 0..V-1 unless masked out
+    const bool* mask;            // (M,), or null
+    R* gradient;                 // (M, V)
+    double factor;               // of the gradient
+    int threads;
+};
+
+template <class R>
+struct LossTable {
+    double (*mse)(const ElementLossArgs<R>&);
+    double (*binary_cross_entropy_with_logits)(const ElementLossArgs<R>&);
+    double (*softmax_cross_entropy)(const SoftmaxArgs<R>&);
+};
+
+// ---- optimizers: formulas are those of bptt/optim.hpp ----------------------------------------------
+
+// One array of a list and what belongs to it, where the call has a use for it.
+template <class R>
+struct ListEntry {
+    R* value;  // changed in place
+    const R* gradient;
+    R *first, *second;  // the optimizer's own
+    Index count;
+};
+
+template <class R>
+struct List {
+    const ListEntry<R>* entry;
+    Index count;
+    int threads;
+};
+
+struct SgdStep {
+    double lr, momentum, weight_decay;  // `first` may be null where momentum is 0
+    bool nesterov;
+};
+struct RmspropStep {
+    double lr, alpha, eps, weight_decay;
+};
+struct AdagradStep {
+    double lr, eps, weight_decay;
+};
+// p = keep*p - rate * m / (root*sqrt(v) + eps), with g = gradient + decay*p in m and v.
+struct AdamStep {
+    double beta1, beta2, eps;
+    double rate, root;  // lr and 1, with the bias corrections
+    double decay, keep;
+};
+
+template <class R>
+struct OptimTable {
+    void (*sgd)(const List<R>&, const SgdStep&);
+    void (*rmsprop)(const List<R>&, const RmspropStep&);
+    void (*adagrad)(const List<R>&, const AdagradStep&);
+    void (*adam)(const List<R>&, const AdamStep&);
+    double (*square_sum)(const List<R>&);  // of the gradients
+    void (*scale)(const List<R>&, double factor);
+    void (*clip_by_value)(const List<R>&, double limit);
+};
+
+// ---- all of a set ----------------------------------------------------------------------------------
+
+template <class R>
+struct TableOf {
+    RecurrentTable<R> recurrent;
+    DenseTable<R> dense;
+    LossTable<R> losses;
+    OptimTable<R> optim;
+};
+
+struct Table {
+    TableOf<float> of_float;
+    TableOf<double> of_double;
+};
+
+}  // namespace bptt::kernels

@@ -1,0 +1,149 @@
+#include "memory.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <limits>
+#include <map>
+#include <mutex>
+#include <new>
+
+#include "bptt/types.hpp"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace bptt {
+namespace detail {
+namespace {
+
+constexpr std::size_t kAlignment = 64;
+constexpr std::size_t kSlack = std::size_t{16} << 20;
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+
+// A block begins with its size, in a cache line of its own.
+struct Header {
+    std::size_t bytes;
+};
+
+// Sizes are rounded so that calls of nearly the same shape reuse each other's blocks.
+std::size_t rounded(std::size_t bytes) {
+    const std::size_t step = bytes < 4096 ? 256 : bytes < (std::size_t{1} << 20) ? 4096 : 65536;
+    return (bytes + step - 1) / step * step;
+}
+
+class Pool {
+public:
+    void* acquire(std::size_t bytes) {
+        if (bytes > std::numeric_limits<std::size_t>::max() / 2) throw std::bad_alloc();
+        const std::size_t size = rounded(bytes + kAlignment);
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            auto found = kept_.lower_bound(size);
+            if (found != kept_.end() && found->first <= size + size / 8) {
+                void* memory = found->second;
+                const std::size_t its_size = found->first;
+                kept_.erase(found);
+                kept_bytes_ -= its_size;
+                count_use(its_size);
+                return static_cast<char*>(memory) + kAlignment;
+            }
+        }
+        void* memory = from_system(size);
+        static_cast<Header*>(memory)->bytes = size;
+        std::lock_guard<std::mutex> lock(mutex_);
+        count_use(size);
+        return static_cast<char*>(memory) + kAlignment;
+    }
+
+    void release(void* block) noexcept {
+        if (block == nullptr) return;
+        void* memory = static_cast<char*>(block) - kAlignment;
+        const std::size_t size = static_cast<Header*>(memory)->bytes;
+        std::lock_guard<std::mutex> lock(mutex_);
+        used_bytes_ -= size;
+        try {
+            kept_.emplace(size, memory);
+            kept_bytes_ += size;
+        } catch (const std::bad_alloc&) {
+            std::free(memory);
+        }
+        trim(limit());
+    }
+
+    void release_kept() noexcept {
+        std::lock_guard<std::mutex> lock(mutex_);
+        trim(0);
+        most_used_bytes_ = used_bytes_;
+    }
+
+private:
+    static void* from_system(std::size_t size) {
+        const bool huge = size >= 2 * kHugePage;
+        const std::size_t alignment = huge ? kHugePage : kAlignment;
+        const std::size_t whole = (size + alignment - 1) / alignment * alignment;
+        void* memory = std::aligned_alloc(alignment, whole);
+        if (memory == nullptr) throw std::bad_alloc();
+#if defined(__linux__)
+        // Fewer page faults and TLB misses; a refusal changes nothing.
+        if (huge) (void)madvise(memory, size / kHugePage * kHugePage, MADV_HUGEPAGE);
+#endif
+        return memory;
+    }
+
+    void count_use(std::size_t size) {
+        used_bytes_ += size;
+        most_used_bytes_ = std::max(most_used_bytes_, used_bytes_);
+        trim(limit());
+    }
+
+    // Forward and backward ask for blocks of different sizes: the slack keeps both sets.
+    std::size_t limit() const { return most_used_bytes_ + most_used_bytes_ / 16 + kSlack; }
+
+    // The largest go first: they are the ones that a changed shape leaves behind.
+    void trim(std::size_t limit) noexcept {
+        while (!kept_.empty() && used_bytes_ + kept_bytes_ > limit) {
+            auto largest = std::prev(kept_.end());
+            kept_bytes_ -= largest->first;
+            std::free(largest->second);
+            kept_.erase(largest);
+        }
+    }
+
+    std::mutex mutex_;
+    std::multimap<std::size_t, void*> kept_;
+    std::size_t used_bytes_ = 0, kept_bytes_ = 0, most_used_bytes_ = 0;
+};
+
+// Never destroyed: arrays may outlive every static object.
+Pool& pool() {
+    static Pool* the_pool = new Pool;
+    return *the_pool;
+}
+
+}  // namespace
+
+void* acquire(std::size_t bytes) { return pool().acquire(bytes); }
+void release(void* block) noexcept { pool().release(block); }
+void release_kept() noexcept { pool().release_kept(); }
+
+}  // namespace detail
+
+template <class R>
+Array<R>::Array(const Shape& shape) : shape_(shape) {
+    std::size_t bytes = sizeof(R);
+    for (int i = 0; i < shape.rank; ++i) {
+        const auto size = static_cast<std::size_t>(shape[i]);
+        if (shape[i] < 0 || (size != 0 && bytes > std::numeric_limits<std::size_t>::max() / 4 / size))
+            throw std::length_error("Array: the shape's number of elements does not fit");
+        bytes *= size;
+    }
+    owner_ = std::shared_ptr<void>(detail::acquire(bytes), detail::release);
+    data_ = static_cast<R*>(owner_.get());
+}
+
+template class Array<float>;
+template class Array<double>;
+
+}  // namespace bptt

@@ -1,0 +1,17 @@
+// Where large memory comes from: blocks that are kept and handed out again, so that a training step at
+// steady state asks the system for nothing. What is kept and what is in use exceed, together,
+// the most that was in use at one time by a sixteenth and 16 MiB at most.
+#pragma once
+
+#include <cstddef>
+
+namespace bptt::detail {
+
+// At least `bytes`, aligned to 64, uninitialised. Throws std::bad_alloc. Any thread may call.
+void* acquire(std::size_t bytes);
+// Gives back what acquire returned; nullptr is fine.
+void release(void* block) noexcept;
+// Hands all kept blocks to the system.
+void release_kept() noexcept;
+
+}  // namespace bptt::detail

@@ -1,0 +1,12 @@
+// What the kernels ask about threads. Defined once in runtime.cpp, for all instruction sets.
+#pragma once
+
+namespace bptt::detail {
+
+// The number of threads a parallel call may use now. 1 while another call has the processors, and in a
+// forked child, where the parent's OpenMP threads are gone and waiting for them would hang.
+// A caller that was given more than 1 must call leave_team().
+int enter_team(int wanted) noexcept;
+void leave_team() noexcept;
+
+}  // namespace bptt::detail

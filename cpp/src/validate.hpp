@@ -1,0 +1,278 @@
+// THE checks of shapes and values, and their sentences:
+//   lstm_forward: state[0] has shape (3, 8), expected (N, H) = (4, 8)
+// Each throws std::invalid_argument. Nothing is written before everything is checked.
+#pragma once
+
+#include <algorithm>
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bptt/recurrent.hpp"
+
+namespace bptt::validate {
+
+[[noreturn]] inline void fail(const std::string& sentence) { throw std::invalid_argument(sentence); }
+
+inline std::string text(const Shape& shape) {
+    std::string out = "(";
+    for (int i = 0; i < shape.rank; ++i) out += (i > 0 ? ", " : "") + std::to_string(shape[i]);
+    return out + (shape.rank == 1 ? ",)" : ")");
+}
+
+// Who was called; the beginning of each of its sentences.
+class Caller {
+public:
+    explicit Caller(std::string name) : name_(std::move(name)) {}
+
+    [[noreturn]] void fail(const std::string& sentence) const { validate::fail(name_ + ": " + sentence); }
+
+    // letters names the sizes: "(N, H)".
+    template <class R>
+    void shape(const View<R>& view, const char* what, const Shape& expected, const char* letters) const {
+        if (view.shape != expected)
+            fail(std::string(what) + " has shape " + text(view.shape) + ", expected " + letters + " = " +
+                 text(expected));
+        memory(view, what);
+    }
+    template <class R>
+    void same_shape(const View<R>& view, const char* what, const Shape& expected, const char* as_what) const {
+        if (view.shape != expected)
+            fail(std::string(what) + " has shape " + text(view.shape) + ", expected " + as_what + "'s " +
+                 text(expected));
+        memory(view, what);
+    }
+    template <class R>
+    void rank(const View<R>& view, const char* what, int expected, const char* letters) const {
+        if (!view.given) fail(std::string(what) + " is missing");
+        if (view.shape.rank != expected)
+            fail(std::string(what) + " has shape " + text(view.shape) + ", expected " + letters);
+        memory(view, what);
+    }
+    // Of any rank, with this last size: "x has shape (3, 4), expected (..., D) with D = 5".
+    template <class R>
+    void last_size(const View<R>& view, const char* what, Index expected, const char* letter) const {
+        present(view, what);
+        const int rank = view.shape.rank;
+        if (rank < 1 || view.shape[rank - 1] != expected)
+            fail(std::string(what) + " has shape " + text(view.shape) + ", expected (..., " + letter +
+                 ") with " + letter + " = " + std::to_string(expected));
+    }
+    template <class R>
+    void present(const View<R>& view, const char* what) const {
+        if (!view.given) fail(std::string(what) + " is missing");
+        memory(view, what);
+    }
+    void at_least_one(Index size, const char* what, const char* letter) const {
+        if (size < 1)
+            fail(std::string(what) + ": " + letter + " is " + std::to_string(size) + ", expected at least 1");
+    }
+
+private:
+    // An application may hand over anything; Python cannot.
+    template <class R>
+    void memory(const View<R>& view, const char* what) const {
+        for (int i = 0; i < view.shape.rank; ++i)
+            if (view.shape[i] < 0) fail(std::string(what) + " has a negative size in " + text(view.shape));
+        if (view.data == nullptr && view.elements() > 0)
+            fail(std::string(what) + " is null, expected " + text(view.shape));
+    }
+
+    std::string name_;
+};
+
+// ---- the recurrent layer ---------------------------------------------------------------------------
+
+template <class R>
+void state(const Caller& caller, const State<R>& state, Cell cell, const Dims& dims, const char* name) {
+    const Shape shape{dims.N, dims.H};
+    const bool pair = cell_has_c(cell);
+    if (state.h) caller.shape(state.h, pair ? (std::string(name) + "[0]").c_str() : name, shape, "(N, H)");
+    if (state.c) {
+        if (!pair) caller.fail(std::string(name) + " has a c, which only the LSTM has");
+        caller.shape(state.c, (std::string(name) + "[1]").c_str(), shape, "(N, H)");
+    }
+}
+
+// Returns H. D is the input's, or weight_ih's own where there is no input yet (-1).
+template <class R>
+Index weights(const Caller& caller, Cell cell, const Weights<R>& weights, Index D = -1) {
+    const Index G = cell_gates(cell);
+    caller.rank(weights.weight_hh, "weight_hh", 2, "(G*H, H)");
+    const Index H = weights.weight_hh.shape[1];
+    caller.at_least_one(H, "weight_hh", "H");
+    caller.shape(weights.weight_hh, "weight_hh", {G * H, H}, "(G*H, H)");
+    caller.rank(weights.weight_ih, "weight_ih", 2, "(G*H, D)");
+    if (D < 0) caller.at_least_one(D = weights.weight_ih.shape[1], "weight_ih", "D");
+    caller.shape(weights.weight_ih, "weight_ih", {G * H, D}, "(G*H, D)");
+    if (weights.bias_ih.given != weights.bias_hh.given)
+        caller.fail(weights.bias_ih.given ? "bias_ih is given without bias_hh" : "bias_hh is given without bias_ih");
+    if (weights.bias_ih) {
+        caller.shape(weights.bias_ih, "bias_ih", {G * H}, "(G*H,)");
+        caller.shape(weights.bias_hh, "bias_hh", {G * H}, "(G*H,)");
+    }
+    return H;
+}
+
+template <class R>
+Dims forward(const Caller& caller, Cell cell, const View<const R>& x, const Weights<R>& its_weights,
+             const State<R>& initial, const Steps& steps) {
+    caller.rank(x, "x", 3, "(T, N, D)");
+    Dims dims{x.shape[0], x.shape[1], x.shape[2], 0};
+    caller.at_least_one(dims.D, "x", "D");
+    dims.H = weights(caller, cell, its_weights, dims.D);
+    state(caller, initial, cell, dims, "state");
+    if (steps.lengths) {
+        caller.shape(steps.lengths, "lengths", {dims.N}, "(N,)");
+        for (Index n = 0; n < dims.N; ++n)
+            if (steps.lengths.data[n] < 0 || steps.lengths.data[n] > dims.T)
+                caller.fail("lengths[" + std::to_string(n) + "] is " + std::to_string(steps.lengths.data[n]) +
+                            ", expected 0 <= length <= T = " + std::to_string(dims.T));
+    }
+    if (steps.reset) caller.shape(steps.reset, "reset", {dims.T, dims.N}, "(T, N)");
+    return dims;
+}
+
+template <class R>
+void backward(const Caller& caller, const Tape<R>& tape, const View<const R>& dy, const State<R>& dstate) {
+    if (!tape.h) caller.fail("tape is empty");
+    if (tape.consumed)
+        caller.fail("tape was consumed by an earlier backward call; call that one with retain=True");
+    const Dims& dims = tape.dims;
+    if (dy) caller.shape(dy, "dy", {dims.T, dims.N, dims.H}, "(T, N, H)");
+    state(caller, dstate, tape.cell, dims, "dstate");
+}
+
+// ---- what stands around the layer ------------------------------------------------------------------
+
+// The sizes before the last one, and then `last`.
+inline Shape with_last(const Caller& caller, const char* what, const Shape& leading, int rank, Index last) {
+    if (rank >= Shape::kMaxRank)
+        caller.fail(std::string(what) + " has shape " + text(leading) + ", expected at most " +
+                    std::to_string(Shape::kMaxRank - 1) + " dimensions");
+    Shape shape = leading;
+    shape.rank = rank + 1;
+    shape.size[rank] = last;
+    return shape;
+}
+inline Shape without_last(const Shape& shape) {
+    Shape leading = shape;
+    leading.size[--leading.rank] = 0;
+    return leading;
+}
+
+// Where element i stands: "[3, 1]", or "" for a single number.
+inline std::string position(const Shape& shape, Index i) {
+    std::string out;
+    for (int d = shape.rank - 1; d >= 0; --d) {
+        out = std::to_string(i % shape[d]) + (out.empty() ? "" : ", ") + out;
+        i /= shape[d];
+    }
+    return out.empty() ? out : "[" + out + "]";
+}
+
+// What is masked out is not looked at.
+inline void indices(const Caller& caller, const View<const std::int64_t>& index, const char* what, Index V,
+                    const View<const bool>& mask = {}) {
+    const Index count = index.elements();
+    for (Index i = 0; i < count; ++i) {
+        const std::int64_t value = index.data[i];
+        if ((value < 0 || value >= V) && (!mask || mask.data[i]))
+            caller.fail(what + position(index.shape, i) + " is " + std::to_string(value) +
+                        ", expected 0 <= index < V = " + std::to_string(V));
+    }
+}
+
+template <class R>
+void linear(const Caller& caller, const View<const R>& x, const View<const R>& weight) {
+    caller.rank(weight, "weight", 2, "(V, D)");
+    caller.at_least_one(weight.shape[0], "weight", "V");
+    caller.at_least_one(weight.shape[1], "weight", "D");
+    caller.last_size(x, "x", weight.shape[1], "D");
+}
+
+// Element-wise losses; returns how many neighbouring elements one entry of the mask speaks of.
+template <class R>
+Index element_loss(const Caller& caller, const View<const R>& prediction, const View<const R>& target,
+                   const View<const bool>& mask) {
+    caller.present(prediction, "prediction");
+    caller.same_shape(target, "target", prediction.shape, "prediction");
+    if (!mask || mask.shape == prediction.shape) {
+        if (mask) caller.present(mask, "mask");
+        return 1;
+    }
+    const int rank = prediction.shape.rank;
+    if (rank == 0) caller.same_shape(mask, "mask", prediction.shape, "prediction");
+    const Shape rows = without_last(prediction.shape);
+    if (mask.shape != rows)
+        caller.fail("mask has shape " + text(mask.shape) + ", expected prediction's (..., V) = " +
+                    text(prediction.shape) + " or (...) = " + text(rows));
+    caller.present(mask, "mask");
+    return prediction.shape[rank - 1];
+}
+
+template <class R>
+void softmax_loss(const Caller& caller, const View<const R>& prediction, const View<const std::int64_t>& target,
+                  const View<const bool>& mask) {
+    caller.present(prediction, "prediction");
+    const int rank = prediction.shape.rank;
+    if (rank < 1) caller.fail("prediction has shape (), expected (..., V)");
+    const Index V = prediction.shape[rank - 1];
+    caller.at_least_one(V, "prediction", "V");
+    caller.present(target, "target");
+    caller.shape(target, "target", without_last(prediction.shape), "prediction's (...)");
+    if (mask) caller.same_shape(mask, "mask", target.shape, "target");
+    indices(caller, target, "target", V, mask);
+}
+
+// ---- lists of arrays -------------------------------------------------------------------------------
+
+inline std::string entry(const char* list, std::size_t i) {
+    return std::string(list) + "[" + std::to_string(i) + "]";
+}
+
+template <class R>
+void list(const Caller& caller, const std::vector<View<R>>& views, const char* name) {
+    for (std::size_t i = 0; i < views.size(); ++i)
+        if (views[i].data == nullptr || !views[i].given) caller.present(views[i], entry(name, i).c_str());
+}
+
+// Entries correspond to those of the parameters.
+template <class R, class Q>
+void same_list(const Caller& caller, const std::vector<View<R>>& views, const char* name,
+               const std::vector<View<Q>>& parameters) {
+    if (views.size() != parameters.size())
+        caller.fail(std::string(name) + " has " + std::to_string(views.size()) + " arrays, expected " +
+                    std::to_string(parameters.size()) + ", as parameters");
+    for (std::size_t i = 0; i < views.size(); ++i)
+        if (views[i].shape != parameters[i].shape)
+            caller.same_shape(views[i], entry(name, i).c_str(), parameters[i].shape,
+                              entry("parameters", i).c_str());
+    list(caller, views, name);
+}
+
+// Threads write to different arrays at the same time: none may be another's part.
+template <class R>
+void apart(const Caller& caller, const std::vector<std::pair<const char*, const std::vector<View<R>>*>>& lists) {
+    struct Piece {
+        const R *first, *last;
+        const char* name;
+        std::size_t entry;
+    };
+    std::vector<Piece> pieces;
+    for (const auto& [name, views] : lists)
+        for (std::size_t i = 0; i < views->size(); ++i)
+            if (const Index count = (*views)[i].elements(); count > 0)
+                pieces.push_back({(*views)[i].data, (*views)[i].data + count, name, i});
+    std::sort(pieces.begin(), pieces.end(),
+              [](const Piece& a, const Piece& b) { return std::less<const R*>()(a.first, b.first); });
+    for (std::size_t i = 1; i < pieces.size(); ++i)
+        if (std::less<const R*>()(pieces[i].first, pieces[i - 1].last))
+            caller.fail(entry(pieces[i].name, pieces[i].entry) + " shares memory with " +
+                        entry(pieces[i - 1].name, pieces[i - 1].entry) +
+                        ", expected arrays of their own to write to");
+}
+
+}  // namespace bptt::validate

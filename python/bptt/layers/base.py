@@ -1,0 +1,151 @@
+"""What every layer is: named parameters, forward, backward, predict and step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias, Union
+
+from numpy.typing import NDArray
+
+from bptt import _validate
+
+Array: TypeAlias = NDArray[Any]
+# An array, a pair of them (LSTM), one state a layer (Sequential), or None where there is none.
+State: TypeAlias = Union[Array, tuple["State", ...], None]  # noqa: UP007 (recursive alias)
+
+
+class LayerGradients(NamedTuple):
+    """What a layer's backward returns, each in the shape of what it is the gradient of."""
+
+    x: Array | None  #: dL/dx; None stands for zero, and for the indices of an embedding
+    state: State  #: dL/d(initial state), None where the layer has no state
+    parameters: dict[str, Array]  #: dL/d(each parameter), by the parameters' names
+
+
+class LayerTape:
+    """What a layer's forward keeps for its backward, a value that the caller holds."""
+
+    __slots__ = ("consumed", "kept", "layer")
+
+    def __init__(self, layer: Layer, kept: Any) -> None:
+        self.layer = layer
+        self.kept = kept
+        self.consumed = False
+
+
+class Layer(ABC):
+    """A layer without hidden state of its own: states and tapes are values that the caller holds.
+
+    Errors of all methods: `ValueError` for shapes and values that do not fit, for a tape of another
+    layer and for a tape that was consumed; `TypeError` for dtypes.
+    """
+
+    _parameters: dict[str, Array]
+
+    @property
+    def parameters(self) -> Mapping[str, Array]:
+        """The parameters by PyTorch's names. The arrays may be changed in place; `load_parameters`
+        does it for all of them. The mapping itself is read-only."""
+        return MappingProxyType(self._parameters)
+
+    def load_parameters(self, values: Mapping[str, Array]) -> None:
+        """Copies `values` into the parameters. Names, shapes and dtypes must be theirs; nothing is
+        written before everything is checked."""
+        where = f"{type(self).__name__}.load_parameters"
+        _validate.same_names(where, "values", values, self._parameters)
+        for name, parameter in self._parameters.items():
+            _validate.same_kind(where, f"values[{name!r}]", values[name], parameter)
+        for name, parameter in self._parameters.items():
+            parameter[...] = values[name]
+
+    @abstractmethod
+    def forward(
+        self,
+        x: Array,
+        state: State = None,
+        lengths: Array | None = None,
+        reset: Array | None = None,
+        training: bool = True,
+    ) -> tuple[Array, State, LayerTape]:
+        """All steps of `x` (T, N, ...), from `state` (None is zero).
+
+        lengths (N,) integers: sequence n ends after lengths[n] steps. reset (T, N) bool: where
+        True, that sequence's state is zero before that step. They concern layers with a state; the
+        others treat every step alike. `training` is for what differs in training, as dropout.
+
+        Returns y (T, N, ...), the final state, and the tape, which refers to x and the parameters.
+        """
+
+    @abstractmethod
+    def backward(
+        self, tape: LayerTape, dy: Array | None, dstate: State = None, retain: bool = False
+    ) -> LayerGradients:
+        """The gradients from `dy` = dL/dy and `dstate` = dL/d(final state); None is zero.
+
+        The tape is consumed unless `retain` is true. `parameters` of the result has all names,
+        also where the gradient is zero.
+        """
+
+    @abstractmethod
+    def predict(self, x: Array, state: State = None) -> tuple[Array, State]:
+        """`forward` without a tape and not in training. Returns y and the final state."""
+
+    @abstractmethod
+    def step(self, x_t: Array, state: State = None) -> tuple[Array, State]:
+        """One step, for streams: x_t (N, ...). Returns y_t (N, ...) and the new state."""
+
+    def _open(self, tape: LayerTape) -> Any:
+        """What this layer kept on the tape."""
+        where = f"{type(self).__name__}.backward"
+        _validate.instance(where, "tape", tape, LayerTape)
+        if tape.layer is not self:
+            raise ValueError(
+                f"{where}: tape was made by another layer, {tape.layer!r}, expected one by {self!r}"
+            )
+        if tape.consumed:
+            raise ValueError(
+                f"{where}: tape was consumed by an earlier backward call, "
+                "expected a fresh one (retain=True keeps a tape)"
+            )
+        return tape.kept
+
+    @staticmethod
+    def _close(tape: LayerTape) -> None:
+        """Marks the tape consumed and lets go of what it kept."""
+        tape.consumed = True
+        tape.kept = None
+
+
+class Stateless(Layer):
+    """A layer that treats every step alike: forward, predict and step are one function."""
+
+    @abstractmethod
+    def _apply(self, x: Array) -> Array: ...
+
+    def _no_state(self, method: str, name: str, state: State) -> None:
+        if state is not None:
+            raise ValueError(
+                f"{type(self).__name__}.{method}: {name} is a {type(state).__name__}, "
+                "expected None: this layer has no state"
+            )
+
+    def forward(
+        self,
+        x: Array,
+        state: State = None,
+        lengths: Array | None = None,  # noqa: ARG002 (every step is treated alike)
+        reset: Array | None = None,  # noqa: ARG002
+        training: bool = True,  # noqa: ARG002
+    ) -> tuple[Array, State, LayerTape]:
+        self._no_state("forward", "state", state)
+        return self._apply(x), None, LayerTape(self, x)
+
+    def predict(self, x: Array, state: State = None) -> tuple[Array, State]:
+        self._no_state("predict", "state", state)
+        return self._apply(x), None
+
+    def step(self, x_t: Array, state: State = None) -> tuple[Array, State]:
+        self._no_state("step", "state", state)
+        return self._apply(x_t), None

@@ -1,0 +1,163 @@
+// Uses every public header from C++, without Python: exact laws, not stored numbers.
+#include <bptt/bptt.hpp>
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace {
+
+using bptt::Index;
+using bptt::Shape;
+using bptt::View;
+
+int failures = 0;
+
+void check(bool holds, const std::string& sentence) {
+    if (holds) return;
+    ++failures;
+    std::fprintf(stderr, "does not hold: %s\n", sentence.c_str());
+}
+
+bool close(double a, double b, double tolerance) { return std::abs(a - b) <= tolerance * (1 + std::abs(b)); }
+
+// Memory of the application's own, as it would come from its files or its microphone.
+struct Numbers {
+    Shape shape;
+    std::vector<double> values;
+
+    Numbers(const Shape& its_shape, unsigned seed) : shape(its_shape) {
+        values.resize(static_cast<std::size_t>(shape.elements()));
+        unsigned state = seed;
+        for (double& value : values) {
+            state = state * 1664525u + 1013904223u;
+            value = (state >> 8) / double(1 << 24) - 0.5;
+        }
+    }
+    operator View<const double>() const { return {values.data(), shape}; }
+    operator View<double>() { return {values.data(), shape}; }
+};
+
+struct Network {
+    static constexpr Index T = 7, N = 3, D = 5, H = 6;
+    bptt::Cell cell;
+    Index G = bptt::cell_gates(cell);
+    Numbers x{{T, N, D}, 1}, weight_ih{{G * H, D}, 2}, weight_hh{{G * H, H}, 3};
+    Numbers bias_ih{{G * H}, 4}, bias_hh{{G * H}, 5}, h{{N, H}, 6}, c{{N, H}, 7}, dy{{T, N, H}, 8};
+
+    bptt::Weights<double> weights() const { return {weight_ih, weight_hh, bias_ih, bias_hh}; }
+    bptt::State<double> initial() const {
+        bptt::State<double> state;
+        state.h = h;
+        if (bptt::cell_has_c(cell)) state.c = c;
+        return state;
+    }
+    bptt::Forward<double> forward(bool keep = true) const {
+        return bptt::forward<double>(cell, x, weights(), initial(), {}, keep);
+    }
+    double loss() const {
+        const bptt::Forward<double> run = forward(false);
+        double sum = 0;
+        for (Index i = 0; i < run.y.elements(); ++i) sum += run.y.data()[i] * dy.values[std::size_t(i)];
+        return sum;
+    }
+};
+
+// (L(w + e) - L(w - e)) / 2e for every element of `argument`.
+void check_gradient(Network& network, Numbers& argument, const bptt::Array<double>& gradient,
+                    const std::string& name) {
+    check(gradient.shape() == argument.shape, name + ": the gradient has the shape of the argument");
+    for (std::size_t i = 0; i < argument.values.size(); ++i) {
+        const double kept = argument.values[i], e = 1e-5;
+        argument.values[i] = kept + e;
+        const double above = network.loss();
+        argument.values[i] = kept - e;
+        const double below = network.loss();
+        argument.values[i] = kept;
+        if (!close(gradient.data()[i], (above - below) / (2 * e), 1e-6)) {
+            check(false, name + ": the gradient equals central differences");
+            return;
+        }
+    }
+}
+
+void gradients_equal_central_differences(bptt::Cell cell) {
+    Network network{cell};
+    bptt::Forward<double> run = network.forward();
+    const bptt::Gradients<double> gradients = bptt::backward<double>(run.tape, network.dy);
+    const std::string name = bptt::cell_name(cell);
+    check_gradient(network, network.x, gradients.x, name + " x");
+    check_gradient(network, network.h, gradients.h, name + " h");
+    check_gradient(network, network.weight_ih, gradients.weight_ih, name + " weight_ih");
+    check_gradient(network, network.weight_hh, gradients.weight_hh, name + " weight_hh");
+    check_gradient(network, network.bias_ih, gradients.bias_ih, name + " bias_ih");
+    check_gradient(network, network.bias_hh, gradients.bias_hh, name + " bias_hh");
+    if (bptt::cell_has_c(cell)) check_gradient(network, network.c, gradients.c, name + " c");
+}
+
+template <class Call>
+std::string refusal(Call call) {
+    try {
+        call();
+    } catch (const std::invalid_argument& error) {
+        return error.what();
+    }
+    return "";
+}
+
+void wrong_input_is_refused_with_a_sentence() {
+    Network network{bptt::Cell::lstm};
+    const Numbers narrow({Network::N, Network::H - 1}, 9);
+    const std::string sentence = refusal([&] {
+        bptt::State<double> state;
+        state.h = narrow;
+        bptt::forward<double>(network.cell, network.x, network.weights(), state);
+    });
+    check(sentence.find("(3, 5)") != std::string::npos && sentence.find("(3, 6)") != std::string::npos,
+          "the sentence names the given and the expected shape; it is: " + sentence);
+
+    bptt::Forward<double> run = network.forward();
+    bptt::backward<double>(run.tape, network.dy);
+    check(!refusal([&] { bptt::backward<double>(run.tape, network.dy); }).empty(),
+          "a consumed tape is refused");
+    check(!refusal([] { bptt::set_num_threads(0); }).empty(), "no threads are refused");
+}
+
+void a_dense_model_learns() {
+    // One linear map onto two classes, by Adam.
+    const Index T = 4, N = 8, D = 3, V = 2;
+    Numbers x({T, N, D}, 1), weight({V, D}, 2);
+    std::vector<std::int64_t> target;
+    for (Index i = 0; i < T * N; ++i) target.push_back(x.values[std::size_t(i * D)] > 0);
+    const View<const std::int64_t> targets(target.data(), {T, N});
+    Numbers first({V, D}, 0), second({V, D}, 0);
+    std::fill(first.values.begin(), first.values.end(), 0.0);
+    std::fill(second.values.begin(), second.values.end(), 0.0);
+
+    double start = 0, end = 0;
+    for (Index step = 1; step <= 100; ++step) {
+        const bptt::Array<double> y = bptt::linear_forward<double>(x, weight);
+        const bptt::Loss<double> loss = bptt::softmax_cross_entropy<double>(y, targets);
+        const auto gradients = bptt::linear_backward<double>(x, weight, loss.gradient, false);
+        bptt::adam<double>({weight}, {gradients.weight}, {first}, {second}, step, 0.05, 0.9, 0.999, 1e-8, 0,
+                           false);
+        (step == 1 ? start : end) = loss.value;
+    }
+    check(end < 0.5 * start, "Adam at least halves the loss");
+}
+
+}  // namespace
+
+int main() {
+    for (bptt::Cell cell : {bptt::Cell::rnn_tanh, bptt::Cell::rnn_identity, bptt::Cell::lstm, bptt::Cell::gru,
+                            bptt::Cell::gru_reset_before})
+        gradients_equal_central_differences(cell);
+    wrong_input_is_refused_with_a_sentence();
+    a_dense_model_learns();
+    std::printf("bptt %s, %s, %s\n", bptt::version(), bptt::instruction_set().c_str(),
+                failures == 0 ? "all holds" : "FAILED");
+    return failures == 0 ? 0 : 1;
+}
