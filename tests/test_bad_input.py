@@ -1,7 +1,10 @@
 """Bad input to the recurrent functions: an error that names the argument, the expected and the
 given, and nothing done before it."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -317,3 +320,25 @@ def test_numbers_of_threads() -> None:
     for count in (1, 2, 1024, np.int64(3)):
         bptt.set_num_threads(count)
         assert bptt.get_num_threads() == count
+
+
+def in_a_new_process(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, **environment}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+
+
+def test_an_instruction_set_that_cannot_be_had_is_an_error_at_import() -> None:
+    done = in_a_new_process("import bptt", BPTT_INSTRUCTION_SET="mmx")
+    assert done.returncode != 0
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(
+        'ImportError: bptt: BPTT_INSTRUCTION_SET is "mmx", expected one of basel'
+    )
+
+
+def test_every_instruction_set_of_this_machine_can_be_forced() -> None:
+    for name in bptt.runtime.supported_instruction_sets():
+        code = "import bptt; print(bptt.runtime.instruction_set())"
+        done = in_a_new_process(code, BPTT_INSTRUCTION_SET=name)
+        assert done.stdout == f"{name}\n", done.stderr

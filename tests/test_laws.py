@@ -1,5 +1,9 @@
 """Exact laws: what must hold between calls of the core, whatever its numbers are."""
 
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any
 
@@ -213,6 +217,41 @@ def test_any_number_of_threads_gives_the_same_bits(
         assert_same_bits(backward(network, its_run.tape), grads)
 
 
+@pytest.mark.usefixtures("threads")
+def test_threads_of_python_may_call_at_once(rng: np.random.Generator) -> None:
+    bptt.set_num_threads(2)
+    networks = [draw(cell, (14, 33, 17, 65), rng) for cell, _ in product(CELLS, range(2))]
+    alone = [gradients(network) for network in networks]
+    with ThreadPoolExecutor(4) as pool:
+        for its, grads in zip(pool.map(gradients, networks), alone, strict=True):
+            assert_same_bits(its, grads)
+
+
+FORKED = """
+import os, sys
+import numpy as np
+import bptt
+assert bptt.get_num_threads() == 3
+rng = np.random.default_rng(0)
+weights = bptt.Weights(*(0.1 * rng.standard_normal(s) for s in ((256, 32), (256, 64))))
+x = rng.standard_normal((20, 32, 32))
+y, _, _ = bptt.lstm_forward(x, weights)  # by several threads, which a fork does not copy
+child = os.fork()
+if child == 0:
+    again, _, tape = bptt.lstm_forward(x, weights)
+    bptt.lstm_backward(tape, y)
+    os._exit(0 if again.tobytes() == y.tobytes() else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_computes_the_same() -> None:
+    # In a process of its own: a fork copies whatever else runs here.
+    environ = {**os.environ, "OMP_NUM_THREADS": "3", "PYTHONWARNINGS": "ignore"}
+    subprocess.run([sys.executable, "-c", FORKED], env=environ, check=True, timeout=60)
+
+
 # ---- closed forms --------------------------------------------------------------------------------
 
 
@@ -300,15 +339,3 @@ def test_an_lstm_with_open_gates_counts(rng: np.random.Generator) -> None:
     assert_close(run.h, np.tanh(c), 1e-14)
     # The constant error carousel: dL/dc comes back as it went in.
     assert_close(backward(network, run.tape).c, np.ones((N, H)), 1e-14)
-
-
-@pytest.mark.usefixtures("threads")
-def test_threads_of_python_may_call_at_once(rng: np.random.Generator) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    bptt.set_num_threads(2)
-    networks = [draw(cell, (14, 33, 17, 65), rng) for cell, _ in product(CELLS, range(2))]
-    alone = [gradients(network) for network in networks]
-    with ThreadPoolExecutor(4) as pool:
-        for its, grads in zip(pool.map(gradients, networks), alone, strict=True):
-            assert_same_bits(its, grads)

@@ -23,13 +23,13 @@ struct RowSpace : Space<R> {
     explicit RowSpace(int) : Space<R>(larger(kRowSpace<R>, kColumnSpace<R>)) {}
 };
 
-// So many panels stay in L2 while all rows pass by.
-constexpr Index kPanelBytes = Index{1} << 19;
+// So much of the panels (to the depth that a product takes at a time) stays in L2 while all rows pass by.
+constexpr Index kPanelBytes = Index{1} << 20;
 
 // Rows of C (M, columns of c) = rows of A (M, K) times some panels.
 template <class R>
 void product_of_rows(const Panels<R>& b, Range panels, const R* a, R* c, Index c_columns, Range rows, R* space) {
-    const Index step = larger<Index>(1, kPanelBytes / (larger<Index>(b.K, 1) * kPanel<R> * Index{sizeof(R)}));
+    const Index step = kPanelBytes / (larger<Index>(1, smaller(b.K, kDepth)) * kPanel<R> * Index{sizeof(R)});
     for (Index p = panels.first; p < panels.last; p += step)
         for (Index i = rows.first; i < rows.last; i += kGroupRows) {
             const R* from[kGroupRows];

@@ -20,17 +20,17 @@ public:
     BPTT_INLINE Lanes<R> next(int count) {
         constexpr int W = Vec<R>::size;
         if (left_ >= count) {  // all lanes are of one entry
-            const Lanes<R> lanes(*at_ ? R(1) : R(0));
+            const Lanes<R> lanes(static_cast<R>(*at_));
             if ((left_ -= count) == 0) go_on();
             return lanes;
         }
         alignas(64) R lanes[W] = {};
         if (width_ == 1) {
-            for (int i = 0; i < count; ++i) lanes[i] = at_[i] ? R(1) : R(0);
+            for (int i = 0; i < count; ++i) lanes[i] = static_cast<R>(at_[i]);
             at_ += count;
         } else {
             for (int i = 0; i < count; ++i) {
-                lanes[i] = *at_ ? R(1) : R(0);
+                lanes[i] = static_cast<R>(*at_);
                 if (--left_ == 0) go_on();
             }
         }
@@ -113,8 +113,8 @@ double binary_cross_entropy_with_logits(const kernels::ElementLossArgs<R>& args)
 
 // ---- softmax cross-entropy -------------------------------------------------------------------------
 
-constexpr Index kSoftmaxBlock = 16384;  // elements, about; of whole rows
-constexpr Index kSoftmaxRows = 64;      // at most
+constexpr Index kSoftmaxBlock = 4096;  // elements, about; of whole rows
+constexpr Index kSoftmaxRows = 64;     // at most
 constexpr Index kSoftmaxPart = 64;      // vectors whose sum is taken in R before it goes on in double
 
 template <class R>
@@ -182,26 +182,30 @@ BPTT_INLINE void scale_row(R* row, R factor, Index V) {
     });
 }
 
-// The losses of rows first..last-1: log(sum of exp(x - max)) + (max - x[target]). The logarithms are
-// taken together at the end, in vectors.
+// The losses of some rows: log(sum of exp(x - max)) + (max - x[target]). One pass over all rows after the
+// other, while they are in cache: a row's passes wait for each other, those of many rows do not.
 template <class R>
 double softmax_rows(const kernels::SoftmaxArgs<R>& a, Range rows) {
+    Index row[kSoftmaxRows];
+    R most[kSoftmaxRows];
     double exponentials[kSoftmaxRows];
-    double sum = 0;
-    Index valid = 0;
+    int valid = 0;
     for (Index m = rows.first; m < rows.last; ++m) {
-        const R* const x = a.prediction + m * a.V;
-        R* const to = a.gradient + m * a.V;
-        if (a.mask != nullptr && !a.mask[m]) {
-            fill(to, a.V, R(0));
-            continue;
-        }
-        const R most = row_maximum(x, a.V);
-        const double total = row_exponentials(x, most, a.V, to);
-        exponentials[valid++] = total;
-        sum += static_cast<double>(most) - static_cast<double>(x[a.target[m]]);
-        scale_row(to, static_cast<R>(a.factor / total), a.V);
-        to[a.target[m]] -= static_cast<R>(a.factor);
+        if (a.mask == nullptr || a.mask[m])
+            row[valid++] = m;
+        else
+            fill(a.gradient + m * a.V, a.V, R(0));
+    }
+    for (int i = 0; i < valid; ++i) most[i] = row_maximum(a.prediction + row[i] * a.V, a.V);
+    for (int i = 0; i < valid; ++i)
+        exponentials[i] = row_exponentials(a.prediction + row[i] * a.V, most[i], a.V, a.gradient + row[i] * a.V);
+    double sum = 0;
+    for (int i = 0; i < valid; ++i) {
+        const Index target = a.target[row[i]];
+        R* const to = a.gradient + row[i] * a.V;
+        scale_row(to, static_cast<R>(a.factor / exponentials[i]), a.V);
+        to[target] -= static_cast<R>(a.factor);
+        sum += static_cast<double>(most[i]) - static_cast<double>(a.prediction[row[i] * a.V + target]);
     }
     DoubleSum logs;
     for_each_vector<double>(Range{0, valid}, [&](int count, auto get, auto) BPTT_ALWAYS {
