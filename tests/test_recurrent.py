@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from networks import CELLS, assert_close, backward, draw, expected, forward
+from networks import CELLS, Network, assert_close, backward, draw, expected, forward
+from reference import Weights
 
 TOLERANCE = {np.float64: 1e-12, np.float32: 2e-5}
 DTYPES = [np.float64, np.float32]
@@ -154,6 +155,27 @@ def test_nan_and_infinity_go_through_as_arithmetic_says(
     run = forward(network.but(x=x))
     np.testing.assert_allclose(run.y[2], its_run.y[2], rtol=1e-12)
     np.testing.assert_array_equal(np.isnan(run.y), np.isnan(its_run.y))
+
+
+@precisions
+def test_activations_are_accurate(dtype: Any) -> None:
+    # One unit that sees only x: h = tanh(x); and with g = 1 and c_0 = 0, c = sigmoid(x).
+    x = np.concatenate([np.linspace(-20, 20, 20001), np.geomspace(1e-30, 80, 2001)]).astype(dtype)
+    one = np.ones((1, 1), dtype)
+    rnn = Network("rnn_tanh", x.reshape(1, -1, 1), Weights(one, 0 * one))
+    gates, bias = np.array([[1], [0], [0], [0]], dtype), np.array([0, 0, 60, 0], dtype)
+    lstm = rnn.but(cell="lstm", weights=Weights(gates, 0 * gates, bias, 0 * bias))
+    exact = x.astype(np.float64)
+    for actual, function in (
+        (forward(rnn).h, np.tanh(exact)),
+        (forward(lstm).c, 1 / (1 + np.exp(-exact))),
+    ):
+        assert actual is not None
+        difference = np.abs(actual[:, 0] - function)
+        if dtype is np.float32:
+            assert (difference <= 4 * np.spacing(np.abs(actual[:, 0]))).all()
+        else:
+            assert (difference <= 1e-14 * np.abs(function)).all()
 
 
 @cells

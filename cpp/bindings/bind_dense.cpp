@@ -74,8 +74,9 @@ void register_dense(py::module_& module) {
     module.def(
         "embedding_forward",
         [](py::object index, py::object weight) {
-            return is_single("embedding_forward", "weight", weight) ? embedding_forward_of<float>(index, weight)
-                                                                    : embedding_forward_of<double>(index, weight);
+            return is_single("embedding_forward", "weight", weight)
+                       ? embedding_forward_of<float>(index, weight)
+                       : embedding_forward_of<double>(index, weight);
         },
         py::arg("index"), py::arg("weight"));
     module.def(

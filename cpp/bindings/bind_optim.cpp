@@ -13,7 +13,9 @@ py::tuple tuple_of(const std::string& caller, const char* what, py::handle list)
     return py::reinterpret_steal<py::tuple>(PySequence_Tuple(list.ptr()));
 }
 
-std::string entry(const char* list, std::size_t i) { return std::string(list) + "[" + std::to_string(i) + "]"; }
+std::string entry(const char* list, std::size_t i) {
+    return std::string(list) + "[" + std::to_string(i) + "]";
+}
 
 // The first array's dtype decides; without arrays it does not matter.
 bool is_single_list(const std::string& caller, const char* what, py::handle list) {
@@ -68,8 +70,8 @@ void update_of(const std::string& caller, Step step, py::handle parameters, py::
     const WrittenList<R> parameters_in(caller, "parameters", parameters);
     const InputList<R> gradients_in(caller, "gradients", gradients);
     const WrittenList<R> first_in(caller, first.name, first.list);
-    const WrittenList<R> second_in = second.name != nullptr ? WrittenList<R>(caller, second.name, second.list)
-                                                            : WrittenList<R>();
+    const WrittenList<R> second_in =
+        second.name != nullptr ? WrittenList<R>(caller, second.name, second.list) : WrittenList<R>();
     py::gil_scoped_release without_gil;
     step(parameters_in.views(), gradients_in.views(), first_in.views(), second_in.views());
 }
@@ -106,12 +108,11 @@ void register_optim(py::module_& module) {
         "sgd",
         [](py::object parameters, py::object gradients, py::object velocity, double lr, double momentum,
            bool nesterov, double weight_decay) {
-            update(
-                "sgd",
-                [=](const auto& p, const auto& g, const auto& own, const auto&) {
-                    sgd(p, g, own, lr, momentum, nesterov, weight_decay);
-                },
-                parameters, gradients, {"velocity", velocity});
+            update("sgd",
+                   [=](const auto& p, const auto& g, const auto& own, const auto&) {
+                       sgd(p, g, own, lr, momentum, nesterov, weight_decay);
+                   },
+                   parameters, gradients, {"velocity", velocity});
         },
         arg("parameters"), arg("gradients"), arg("velocity"), arg("lr"), arg("momentum"), arg("nesterov"),
         arg("weight_decay"));
@@ -119,12 +120,11 @@ void register_optim(py::module_& module) {
         "rmsprop",
         [](py::object parameters, py::object gradients, py::object square_average, double lr, double alpha,
            double eps, double weight_decay) {
-            update(
-                "rmsprop",
-                [=](const auto& p, const auto& g, const auto& own, const auto&) {
-                    rmsprop(p, g, own, lr, alpha, eps, weight_decay);
-                },
-                parameters, gradients, {"square_average", square_average});
+            update("rmsprop",
+                   [=](const auto& p, const auto& g, const auto& own, const auto&) {
+                       rmsprop(p, g, own, lr, alpha, eps, weight_decay);
+                   },
+                   parameters, gradients, {"square_average", square_average});
         },
         arg("parameters"), arg("gradients"), arg("square_average"), arg("lr"), arg("alpha"), arg("eps"),
         arg("weight_decay"));
@@ -132,27 +132,26 @@ void register_optim(py::module_& module) {
         "adagrad",
         [](py::object parameters, py::object gradients, py::object square_sum, double lr, double eps,
            double weight_decay) {
-            update(
-                "adagrad",
-                [=](const auto& p, const auto& g, const auto& own, const auto&) {
-                    adagrad(p, g, own, lr, eps, weight_decay);
-                },
-                parameters, gradients, {"square_sum", square_sum});
+            update("adagrad",
+                   [=](const auto& p, const auto& g, const auto& own, const auto&) {
+                       adagrad(p, g, own, lr, eps, weight_decay);
+                   },
+                   parameters, gradients, {"square_sum", square_sum});
         },
         arg("parameters"), arg("gradients"), arg("square_sum"), arg("lr"), arg("eps"), arg("weight_decay"));
     module.def(
         "adam",
         [](py::object parameters, py::object gradients, py::object first_moment, py::object second_moment,
-           Index step, double lr, double beta1, double beta2, double eps, double weight_decay, bool decoupled) {
-            update(
-                "adam",
-                [=](const auto& p, const auto& g, const auto& own, const auto& second) {
-                    adam(p, g, own, second, step, lr, beta1, beta2, eps, weight_decay, decoupled);
-                },
-                parameters, gradients, {"first_moment", first_moment}, {"second_moment", second_moment});
+           Index step, double lr, double beta1, double beta2, double eps, double weight_decay,
+           bool decoupled) {
+            update("adam",
+                   [=](const auto& p, const auto& g, const auto& own, const auto& second) {
+                       adam(p, g, own, second, step, lr, beta1, beta2, eps, weight_decay, decoupled);
+                   },
+                   parameters, gradients, {"first_moment", first_moment}, {"second_moment", second_moment});
         },
-        arg("parameters"), arg("gradients"), arg("first_moment"), arg("second_moment"), arg("step"), arg("lr"),
-        arg("beta1"), arg("beta2"), arg("eps"), arg("weight_decay"), arg("decoupled"));
+        arg("parameters"), arg("gradients"), arg("first_moment"), arg("second_moment"), arg("step"),
+        arg("lr"), arg("beta1"), arg("beta2"), arg("eps"), arg("weight_decay"), arg("decoupled"));
 
     module.def(
         "global_norm",

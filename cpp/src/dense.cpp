@@ -113,7 +113,8 @@ Array<R> embedding_backward(View<const std::int64_t> index, View<const R> dy, In
 
 template Array<float> linear_forward(View<const float>, View<const float>, View<const float>);
 template Array<double> linear_forward(View<const double>, View<const double>, View<const double>);
-template LinearGradients<float> linear_backward(View<const float>, View<const float>, View<const float>, bool);
+template LinearGradients<float> linear_backward(View<const float>, View<const float>, View<const float>,
+                                                bool);
 template LinearGradients<double> linear_backward(View<const double>, View<const double>, View<const double>,
                                                  bool);
 template Array<float> embedding_forward(View<const std::int64_t>, View<const float>);

@@ -18,8 +18,8 @@ double factor_of(Index count, const View<const bool>& mask, Index mask_width, Re
 
 template <class R>
 Loss<R> element_loss(const char* name, double (*kernel)(const kernels::ElementLossArgs<R>&),
-                     const View<const R>& prediction, const View<const R>& target, const View<const bool>& mask,
-                     Reduction reduction) {
+                     const View<const R>& prediction, const View<const R>& target,
+                     const View<const bool>& mask, Reduction reduction) {
     const Index mask_width = validate::element_loss(validate::Caller(name), prediction, target, mask);
     const Index count = prediction.elements();
     Loss<R> loss;
@@ -39,16 +39,16 @@ Loss<R> mse(View<const R> prediction, View<const R> target, View<const bool> mas
 }
 
 template <class R>
-Loss<R> binary_cross_entropy_with_logits(View<const R> prediction, View<const R> target, View<const bool> mask,
-                                         Reduction reduction) {
+Loss<R> binary_cross_entropy_with_logits(View<const R> prediction, View<const R> target,
+                                         View<const bool> mask, Reduction reduction) {
     return element_loss("binary_cross_entropy_with_logits",
-                        detail::table_of<R>().losses.binary_cross_entropy_with_logits, prediction, target, mask,
-                        reduction);
+                        detail::table_of<R>().losses.binary_cross_entropy_with_logits, prediction, target,
+                        mask, reduction);
 }
 
 template <class R>
-Loss<R> softmax_cross_entropy(View<const R> prediction, View<const std::int64_t> target, View<const bool> mask,
-                              Reduction reduction) {
+Loss<R> softmax_cross_entropy(View<const R> prediction, View<const std::int64_t> target,
+                              View<const bool> mask, Reduction reduction) {
     validate::softmax_loss(validate::Caller("softmax_cross_entropy"), prediction, target, mask);
     const Index M = target.elements(), V = prediction.shape[prediction.shape.rank - 1];
     Loss<R> loss;
@@ -65,8 +65,8 @@ template Loss<float> mse(View<const float>, View<const float>, View<const bool>,
 template Loss<double> mse(View<const double>, View<const double>, View<const bool>, Reduction);
 template Loss<float> binary_cross_entropy_with_logits(View<const float>, View<const float>, View<const bool>,
                                                       Reduction);
-template Loss<double> binary_cross_entropy_with_logits(View<const double>, View<const double>, View<const bool>,
-                                                       Reduction);
+template Loss<double> binary_cross_entropy_with_logits(View<const double>, View<const double>,
+                                                       View<const bool>, Reduction);
 template Loss<float> softmax_cross_entropy(View<const float>, View<const std::int64_t>, View<const bool>,
                                            Reduction);
 template Loss<double> softmax_cross_entropy(View<const double>, View<const std::int64_t>, View<const bool>,

@@ -118,20 +118,20 @@ void clip_by_value(const Arrays<R>& arrays, double limit) {
     table<R>().clip_by_value(List<R>(&arrays, nullptr), limit);
 }
 
-template void sgd(const Arrays<float>&, const Arrays<const float>&, const Arrays<float>&, double, double, bool,
-                  double);
-template void sgd(const Arrays<double>&, const Arrays<const double>&, const Arrays<double>&, double, double, bool,
-                  double);
+template void sgd(const Arrays<float>&, const Arrays<const float>&, const Arrays<float>&, double, double,
+                  bool, double);
+template void sgd(const Arrays<double>&, const Arrays<const double>&, const Arrays<double>&, double, double,
+                  bool, double);
 template void rmsprop(const Arrays<float>&, const Arrays<const float>&, const Arrays<float>&, double, double,
                       double, double);
-template void rmsprop(const Arrays<double>&, const Arrays<const double>&, const Arrays<double>&, double, double,
-                      double, double);
+template void rmsprop(const Arrays<double>&, const Arrays<const double>&, const Arrays<double>&, double,
+                      double, double, double);
 template void adagrad(const Arrays<float>&, const Arrays<const float>&, const Arrays<float>&, double, double,
                       double);
-template void adagrad(const Arrays<double>&, const Arrays<const double>&, const Arrays<double>&, double, double,
-                      double);
-template void adam(const Arrays<float>&, const Arrays<const float>&, const Arrays<float>&, const Arrays<float>&,
-                   Index, double, double, double, double, double, bool);
+template void adagrad(const Arrays<double>&, const Arrays<const double>&, const Arrays<double>&, double,
+                      double, double);
+template void adam(const Arrays<float>&, const Arrays<const float>&, const Arrays<float>&,
+                   const Arrays<float>&, Index, double, double, double, double, double, bool);
 template void adam(const Arrays<double>&, const Arrays<const double>&, const Arrays<double>&,
                    const Arrays<double>&, Index, double, double, double, double, double, bool);
 template double global_norm(const Arrays<const float>&);

@@ -25,7 +25,7 @@ namespace {
 
 constexpr Index kMostThreads = 1024;
 
-int processors() {
+int count_processors() noexcept {
 #if defined(__linux__)
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
@@ -42,7 +42,7 @@ int threads_at_start() {
         if (end != text && value >= 1 && (*end == '\0' || *end == ','))
             return static_cast<int>(value < kMostThreads ? value : kMostThreads);
     }
-    const int count = processors();
+    const int count = count_processors();
     return count < kMostThreads ? count : static_cast<int>(kMostThreads);
 }
 
@@ -76,6 +76,11 @@ int enter_team(int wanted) noexcept {
 }
 
 void leave_team() noexcept { team_is_out.store(false); }
+
+int processors() noexcept {
+    static const int count = count_processors();
+    return count;
+}
 
 }  // namespace detail
 

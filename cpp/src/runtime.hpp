@@ -9,4 +9,7 @@ namespace bptt::detail {
 int enter_team(int wanted) noexcept;
 void leave_team() noexcept;
 
+// How many processors this process may run on.
+int processors() noexcept;
+
 }  // namespace bptt::detail

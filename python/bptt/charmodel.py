@@ -205,8 +205,8 @@ def train(
             f"{max(needed, 18)} or more for {options.batch} streams of {options.k1} steps"
         )
     x, target = _streams(indices[:cut], options.batch)
-    # Each stream starts from a zero state, which costs a few characters: few streams, then.
-    held_out_streams = min(options.batch, max(1, (len(indices) - cut) // (8 * options.k1)))
+    # The first characters of a stream are guessed without a past: few streams, then.
+    held_out_streams = min(options.batch, max(1, (len(indices) - cut) // (32 * options.k1)))
     held_out = _streams(indices[cut:], held_out_streams)
 
     optimizer = Adam(lr=options.lr)

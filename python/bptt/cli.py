@@ -119,7 +119,8 @@ def run_train(chosen: argparse.Namespace) -> int:
     print(
         f"{chosen.file or 'the text of Python help'}: {len(text):,} characters, "
         f"{len(model.vocabulary)} different ones; the last tenth is held out\n"
-        f"{chosen.cell}, {chosen.hidden} hidden units, {parameters:,} parameters"
+        f"{chosen.cell}, {chosen.hidden} hidden units, {parameters:,} parameters",
+        flush=True,
     )
     with stopping_by_signal() as stopped:
         try:

@@ -149,6 +149,7 @@ def lstm_backward(
 ) -> Gradients:
     """The gradients of `lstm_forward`; `dstate` is the pair (dh, dc). Else as `rnn_backward`."""
     mean = _validate.choice("lstm_backward", "reduction", reduction, _IS_MEAN)
+    _validate.flag("lstm_backward", "retain", retain)
     dh, dc = _pair("lstm_backward", "dstate", dstate)
     dx, dh, dc, *dweights = _core.backward(tape, "lstm", dy, dh, dc, mean, retain)
     assert dc is not None
@@ -209,6 +210,7 @@ def _backward(
 ) -> Gradients:
     """Backward of the cells whose state is h alone."""
     mean = _validate.choice(f"{family}_backward", "reduction", reduction, _IS_MEAN)
+    _validate.flag(f"{family}_backward", "retain", retain)
     dh = _single(f"{family}_backward", "dstate", dstate)
     dx, dh, _, *dweights = _core.backward(tape, family, dy, dh, None, mean, retain)
     return Gradients(dx, dh, *dweights)  # type: ignore[arg-type]

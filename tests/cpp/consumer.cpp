@@ -1,5 +1,4 @@
 // Uses every public header from C++, without Python: exact laws, not stored numbers.
-#include <bptt/bptt.hpp>
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -7,6 +6,8 @@
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "bptt/bptt.hpp"
 
 namespace {
 
@@ -98,6 +99,23 @@ void gradients_equal_central_differences(bptt::Cell cell) {
     if (bptt::cell_has_c(cell)) check_gradient(network, network.c, gradients.c, name + " c");
 }
 
+// Sequence 0, fed step by step, against the whole batch run at once.
+void a_stream_equals_the_loop(bptt::Cell cell) {
+    const Network network{cell};
+    const bptt::Forward<double> run = network.forward(false);
+    bptt::State<double> initial;
+    initial.h = {network.h.values.data(), {1, Network::H}};
+    if (bptt::cell_has_c(cell)) initial.c = {network.c.values.data(), {1, Network::H}};
+    bptt::Stream<double> stream(cell, network.weights(), initial);
+    bool equal = true;
+    for (Index t = 0; t < Network::T; ++t) {
+        const double* h = stream.step(network.x.values.data() + t * Network::N * Network::D);
+        for (Index j = 0; j < Network::H; ++j)
+            equal = equal && close(h[j], run.y.data()[t * Network::N * Network::H + j], 1e-14);
+    }
+    check(equal, std::string(bptt::cell_name(cell)) + ": a stream equals the loop");
+}
+
 template <class Call>
 std::string refusal(Call call) {
     try {
@@ -153,8 +171,10 @@ void a_dense_model_learns() {
 
 int main() {
     for (bptt::Cell cell : {bptt::Cell::rnn_tanh, bptt::Cell::rnn_identity, bptt::Cell::lstm, bptt::Cell::gru,
-                            bptt::Cell::gru_reset_before})
+                            bptt::Cell::gru_reset_before}) {
         gradients_equal_central_differences(cell);
+        a_stream_equals_the_loop(cell);
+    }
     wrong_input_is_refused_with_a_sentence();
     a_dense_model_learns();
     std::printf("bptt %s, %s, %s\n", bptt::version(), bptt::instruction_set().c_str(),

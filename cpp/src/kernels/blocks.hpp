@@ -10,7 +10,7 @@
 
 namespace bptt::BPTT_SET {
 
-constexpr double kStreamBytesPerCycle = 8;  // of the outer caches, read or written by one thread
+constexpr double kStreamBytesPerCycle = 16;  // of the outer caches, read or written by one thread
 
 // At most as many threads as have work for longer than it takes to start them. cycles: of one thread.
 inline int threads_worth(double cycles, int threads) {

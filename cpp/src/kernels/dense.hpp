@@ -28,7 +28,8 @@ constexpr Index kPanelBytes = Index{1} << 20;
 
 // Rows of C (M, columns of c) = rows of A (M, K) times some panels.
 template <class R>
-void product_of_rows(const Panels<R>& b, Range panels, const R* a, R* c, Index c_columns, Range rows, R* space) {
+void product_of_rows(const Panels<R>& b, Range panels, const R* a, R* c, Index c_columns, Range rows,
+                     R* space) {
     const Index step = kPanelBytes / (larger<Index>(1, smaller(b.K, kDepth)) * kPanel<R> * Index{sizeof(R)});
     for (Index p = panels.first; p < panels.last; p += step)
         for (Index i = rows.first; i < rows.last; i += kGroupRows) {
@@ -125,7 +126,8 @@ void embedding_forward(const kernels::EmbeddingArgs<R>& a) {
         for (Index m = block * kGatherRows; m < last; ++m) {
             const R* const from = a.weight + a.index[m] * a.E;
             R* const to = a.y + m * a.E;
-            for_each_vector<R>(Range{0, a.E}, [=](int, auto get, auto put) BPTT_ALWAYS { put(to, get(from)); });
+            for_each_vector<R>(Range{0, a.E},
+                               [=](int, auto get, auto put) BPTT_ALWAYS { put(to, get(from)); });
         }
     });
 }
@@ -147,7 +149,8 @@ void embedding_backward(const kernels::EmbeddingArgs<R>& a) {
         for (Index m = 0; m < a.M; ++m) {
             const R* const from = a.dy + m * a.E;
             R* const to = a.dweight + a.index[m] * a.E;
-            for_each_vector<R>(columns, [=](int, auto get, auto put) BPTT_ALWAYS { put(to, get(to) + get(from)); });
+            for_each_vector<R>(columns,
+                               [=](int, auto get, auto put) BPTT_ALWAYS { put(to, get(to) + get(from)); });
         }
     });
 }

@@ -11,7 +11,7 @@
 
 namespace bptt::BPTT_SET {
 
-constexpr Index kForwardChunkBytes = Index{1} << 21;
+constexpr Index kForwardChunkBytes = Index{1} << 20;
 constexpr Index kForwardChunkRows = 128;
 
 template <class Cell, class R>

@@ -103,7 +103,7 @@ double mse(const kernels::ElementLossArgs<R>& args) {
 template <class R>
 double binary_cross_entropy_with_logits(const kernels::ElementLossArgs<R>& args) {
     using L = Lanes<R>;
-    return element_loss(args, 60, [](L x, L target, L& value, L& gradient) BPTT_ALWAYS {
+    return element_loss(args, 40, [](L x, L target, L& value, L& gradient) BPTT_ALWAYS {
         const L one(R(1)), e = exp(-absolute(x));
         value = fnma(x, target, relu(x)) + log1p_of_fraction(e);
         const L q = e / (one + e);
@@ -115,71 +115,54 @@ double binary_cross_entropy_with_logits(const kernels::ElementLossArgs<R>& args)
 
 constexpr Index kSoftmaxBlock = 4096;  // elements, about; of whole rows
 constexpr Index kSoftmaxRows = 64;     // at most
-constexpr Index kSoftmaxPart = 64;      // vectors whose sum is taken in R before it goes on in double
+constexpr Index kSoftmaxPart = 16;     // vectors whose sum is taken in R before it goes on in double
 
+// A row's vector from j on. The last one may be a part: its other lanes are -infinity, which changes
+// neither the maximum nor the sum of exponentials.
 template <class R>
-BPTT_INLINE Lanes<R> four_maximum(Lanes<R> (&part)[4]) {
-    return maximum(maximum(part[0], part[1]), maximum(part[2], part[3]));
+BPTT_INLINE Lanes<R> row_vector(const R* x, Index j, Index V) {
+    if (j + Vec<R>::size <= V) return {load(x + j)};
+    const int rest = static_cast<int>(V - j);
+    return first_or(Lanes<R>(load_first(x + j, rest)), rest, -static_cast<R>(__builtin_inf()));
 }
 
-// The last vector of a row may be a part: its other lanes are -infinity, which changes neither the
-// maximum nor the sum of exponentials.
 template <class R>
 BPTT_INLINE R row_maximum(const R* x, Index V) {
-    using L = Lanes<R>;
     constexpr Index W = Vec<R>::size;
-    const L lowest(-static_cast<R>(__builtin_inf()));
-    L part[4] = {lowest, lowest, lowest, lowest};
+    const Lanes<R> lowest(-static_cast<R>(__builtin_inf()));
+    Lanes<R> part[4] = {lowest, lowest, lowest, lowest};
     Index j = 0;
     for (; j + 4 * W <= V; j += 4 * W)
-        unroll<4>([&](auto i) BPTT_ALWAYS { part[i] = maximum(part[i], L(load(x + j + i * W))); });
-    for (; j + W <= V; j += W) part[0] = maximum(part[0], L(load(x + j)));
-    if (j < V) {
-        const int rest = static_cast<int>(V - j);
-        part[1] = maximum(part[1], first_or(L(load_first(x + j, rest)), rest, -static_cast<R>(__builtin_inf())));
-    }
-    return largest_lane(four_maximum(part));
+        unroll<4>([&](auto i) BPTT_ALWAYS { part[i] = maximum(part[i], Lanes<R>(load(x + j + i * W))); });
+    for (; j < V; j += W) part[0] = maximum(part[0], row_vector(x, j, V));
+    return largest_lane(maximum(maximum(part[0], part[1]), maximum(part[2], part[3])));
 }
 
 // to[j] = exp(x[j] - shift); returns their sum.
 template <class R>
 BPTT_INLINE double row_exponentials(const R* x, R shift, Index V, R* to) {
-    using L = Lanes<R>;
     constexpr Index W = Vec<R>::size;
-    const L by(shift);
-    double sum = 0;
-    Index j = 0;
-    while (j < V) {
-        L part[4] = {L(R(0)), L(R(0)), L(R(0)), L(R(0))};
-        const Index stop = smaller(j + kSoftmaxPart * W, V);
-        for (; j + 4 * W <= stop; j += 4 * W)
-            unroll<4>([&](auto i) BPTT_ALWAYS {
-                const L e = exp(L(load(x + j + i * W)) - by);
-                store(to + j + i * W, e.v);
-                part[i] = part[i] + e;
-            });
-        for (; j + W <= stop; j += W) {
-            const L e = exp(L(load(x + j)) - by);
-            store(to + j, e.v);
-            part[0] = part[0] + e;
+    const Lanes<R> by(shift);
+    DoubleSum sum;
+    for (Index j = 0; j < V;) {
+        Lanes<R> part(R(0));
+        for (const Index stop = smaller(j + kSoftmaxPart * W, V); j < stop; j += W) {
+            // The next row: otherwise its first pass waits for memory, and this one's arithmetic is over.
+            __builtin_prefetch(x + V + j);
+            __builtin_prefetch(to + V + j, 1);
+            const Lanes<R> e = exp(row_vector(x, j, V) - by);
+            store_lanes(to + j, e.v, static_cast<int>(smaller(V - j, W)));
+            part = part + e;
         }
-        if (j < stop) {
-            const int rest = static_cast<int>(stop - j);
-            const L e = first_or(exp(L(load_first(x + j, rest)) - by), rest, R(0));
-            store_first(to + j, e.v, rest);
-            part[1] = part[1] + e;
-            j = stop;
-        }
-        sum += static_cast<double>(sum_of_lanes((part[0] + part[1]) + (part[2] + part[3])));
+        sum.add(part);
     }
-    return sum;
+    return sum.total();
 }
 
 template <class R>
 BPTT_INLINE void scale_row(R* row, R factor, Index V) {
-    for_each_vector<R>(Range{0, V}, [&](int, auto get, auto put) BPTT_ALWAYS {
-        put(row, get(row) * Lanes<R>(factor));
-    });
+    for_each_vector<R>(Range{0, V},
+                       [&](int, auto get, auto put) BPTT_ALWAYS { put(row, get(row) * Lanes<R>(factor)); });
 }
 
 // The losses of some rows: log(sum of exp(x - max)) + (max - x[target]). One pass over all rows after the
@@ -198,7 +181,8 @@ double softmax_rows(const kernels::SoftmaxArgs<R>& a, Range rows) {
     }
     for (int i = 0; i < valid; ++i) most[i] = row_maximum(a.prediction + row[i] * a.V, a.V);
     for (int i = 0; i < valid; ++i)
-        exponentials[i] = row_exponentials(a.prediction + row[i] * a.V, most[i], a.V, a.gradient + row[i] * a.V);
+        exponentials[i] =
+            row_exponentials(a.prediction + row[i] * a.V, most[i], a.V, a.gradient + row[i] * a.V);
     double sum = 0;
     for (int i = 0; i < valid; ++i) {
         const Index target = a.target[row[i]];

@@ -112,7 +112,8 @@ double square_sum(const kernels::List<R>& list) {
     return sum_of_blocks(ceil_div(count, kListBlock), cycles, list.threads, [&](Index block) {
         DoubleSum sum;
         for_each_piece(list, block, [&](const kernels::ListEntry<R>& entry, Range piece) BPTT_ALWAYS {
-            for_each_vector<R>(piece, [&](int, auto get, auto) BPTT_ALWAYS { sum.add_square(get(entry.gradient)); });
+            for_each_vector<R>(piece,
+                               [&](int, auto get, auto) BPTT_ALWAYS { sum.add_square(get(entry.gradient)); });
         });
         return sum.total();
     });
@@ -121,9 +122,8 @@ double square_sum(const kernels::List<R>& list) {
 template <class R>
 void scale(const kernels::List<R>& list, double factor) {
     const Lanes<R> by(static_cast<R>(factor));
-    for_each_in_list(list, 2, [=](const auto& e, auto get, auto put) BPTT_ALWAYS {
-        put(e.value, get(e.value) * by);
-    });
+    for_each_in_list(list, 2,
+                     [=](const auto& e, auto get, auto put) BPTT_ALWAYS { put(e.value, get(e.value) * by); });
 }
 
 template <class R>

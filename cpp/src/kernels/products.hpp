@@ -135,6 +135,13 @@ void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* const* a, R* 
         });
     }
 
+    // C is written at the end: where it was not read, its lines are asked for now.
+    if constexpr (M > kTallestDirect)
+        if (into == Into::sum || (k0 == 0 && panel->start != nullptr))
+            unroll<M>([&](auto i) BPTT_ALWAYS {
+                unroll<wide>([&](auto v) BPTT_ALWAYS { ahead_to_write(c[i] + panel->column + v * W); });
+            });
+
     const R* row[M];
     if constexpr (packed)
         unroll<M>([&](auto i) BPTT_ALWAYS { row[i] = a[0] + decltype(i)::value; });

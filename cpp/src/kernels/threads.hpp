@@ -32,7 +32,8 @@ BPTT_INLINE void pause() {
 // All threads arrive, then all go on; what each wrote before is seen by all after.
 class Barrier {
 public:
-    explicit Barrier(int threads) : threads_(threads) {}
+    explicit Barrier(int threads)
+        : threads_(threads), spins_(threads <= detail::processors() ? kSpins : 1) {}
 
     BPTT_INLINE void wait() {
         if (threads_ == 1) return;
@@ -42,17 +43,20 @@ public:
             __atomic_store_n(&round_, round + 1, __ATOMIC_RELEASE);
             return;
         }
-        // More threads than processors: after a while let the others run.
+        // Where the processors are taken, by our own threads or by others, spinning keeps those from
+        // running that we wait for.
         for (int spins = 0; __atomic_load_n(&round_, __ATOMIC_ACQUIRE) == round; ++spins) {
             pause();
 #if !defined(_WIN32)
-            if (spins > 4000) sched_yield();
+            if (spins > spins_) sched_yield();
 #endif
         }
     }
 
 private:
-    int threads_;
+    static constexpr int kSpins = 100;
+
+    int threads_, spins_;
     alignas(64) int arrived_ = 0;
     alignas(64) int round_ = 0;
 };

@@ -40,6 +40,11 @@ BPTT_INLINE void ahead(const R* address) {
     ei::prefetch(address);
 }
 
+template <class R>
+BPTT_INLINE void ahead_to_write(R* address) {
+    __builtin_prefetch(address, 1);
+}
+
 // The first `count` lanes, 0 < count <= size; the others are zero. No byte beyond them is touched.
 #if defined(__AVX512F__)
 BPTT_INLINE V<float> load_first(const float* from, int count) {
@@ -182,7 +187,7 @@ BPTT_INLINE Lanes<R> reduced_expm1(Lanes<R> x, Lanes<R>& n) {
     constexpr R ln2_low = single ? R(-2.12194440e-4) : R(1.90821492927058770002e-10);
     constexpr int degree = single ? 7 : 13;
     n = Lanes<R>(ei::print(ei::pmul(x.v, all(R(1.44269504088896340736)))));
-    Lanes<R> r = fnma(n, Lanes<R>(ln2_low), fnma(n, Lanes<R>(ln2_high), x));
+    const Lanes<R> r = fma(n, Lanes<R>(-ln2_low), fma(n, Lanes<R>(-ln2_high), x));
     // Horner over 1/k!, from k = degree down to 2, then r + r^2 * p.
     Lanes<R> p(R(1) / factorial<R>(degree));
     unroll<degree - 2>([&](auto i) {
