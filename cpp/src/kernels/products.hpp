@@ -23,6 +23,10 @@ constexpr int kTallestDirect = 6;
 constexpr int widest(int rows) { return rows == 1 ? 8 : rows == 2 ? 4 : 2; }
 #endif
 
+// What follows for the panels that are left. A single row is bound by its chains' latency: all that is
+// left goes into one tile.
+constexpr int narrower(int rows, int wide) { return rows == 1 ? wide - 2 : wide / 2; }
+
 // How many k a tall tile reads ahead in its panel: weights larger than L2 come from farther away.
 constexpr Index kAhead = 10;
 
@@ -187,7 +191,7 @@ template <class R, int M, int wide, bool packed>
 BPTT_INLINE void tiles_of_width(const Panels<R>& b, Index& p, Index last, Index k0, Index K, const R* const* a,
                                 R* const* c, Into into) {
     for (; p + wide / 2 <= last; p += wide / 2) tile<R, M, wide, packed>(b, p, k0, K, a, c, into);
-    if constexpr (wide > 2) tiles_of_width<R, M, wide / 2, packed>(b, p, last, k0, K, a, c, into);
+    if constexpr (wide > 2) tiles_of_width<R, M, narrower(M, wide), packed>(b, p, last, k0, K, a, c, into);
 }
 
 template <class R, bool packed, int M = packed ? kTallest : kTallestDirect>

@@ -19,18 +19,21 @@ public:
     void step(const R* x, R* h, R* c) const noexcept {
         const DenormalsAreZero mode;
         R* const row = row_.data();
-        const Panels<R>& b = weights_.ih.panels();
-        product(b, 0, b.count, &x, &row, 1, static_cast<R*>(nullptr));
+        times(weights_.ih.panels(), x, row);
         unroll<Cell::phases>([&](auto phase) {
             constexpr int p = decltype(phase)::value;
             const R* const from = p == 0 ? h : row + Cell::source_column[p] * H_;
-            const Panels<R>& hh = weights_.hh[p].panels();
-            product(hh, 0, hh.count, &from, &row, 1, static_cast<R*>(nullptr));
+            times(weights_.hh[p].panels(), from, row);
             forward_pointwise<Cell, p>(H_, Range{0, H_}, row, h, Cell::has_c ? c : h, h, c);
         });
     }
 
 private:
+    BPTT_INLINE static void times(const Panels<R>& b, const R* from, R* row) {
+        Index p = 0;
+        tiles_of_width<R, 1, widest(1), false>(b, p, b.count, 0, b.K, &from, &row, Into::chain);
+    }
+
     Index H_;
     ForwardWeights<Cell, R> weights_;
     Space<R> row_;

@@ -135,10 +135,22 @@ template <class R>
 BPTT_INLINE Lanes<R> fma(Lanes<R> a, Lanes<R> b, Lanes<R> c) {
     return {ei::pmadd(a.v, b.v, c.v)};
 }
-// c - a*b.
+// c - a*b. Eigen 3.4 would spend an instruction on the sign.
 template <class R>
 BPTT_INLINE Lanes<R> fnma(Lanes<R> a, Lanes<R> b, Lanes<R> c) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(R) == 4)
+        return {_mm512_fnmadd_ps(a.v, b.v, c.v)};
+    else
+        return {_mm512_fnmadd_pd(a.v, b.v, c.v)};
+#elif defined(__FMA__)
+    if constexpr (sizeof(R) == 4)
+        return {_mm256_fnmadd_ps(a.v, b.v, c.v)};
+    else
+        return {_mm256_fnmadd_pd(a.v, b.v, c.v)};
+#else
     return {ei::pmadd(ei::pnegate(a.v), b.v, c.v)};
+#endif
 }
 // NaN in x stays: both compare x first, as std::min and std::max do.
 template <class R>
@@ -178,6 +190,18 @@ BPTT_INLINE Lanes<R> relu(Lanes<R> x) {
     return {ei::pmax(x.v, all(R(0)))};
 }
 
+// The sum of r^i / (first+i)! for i < count, split in halves by Estrin: a step's pointwise pass waits for
+// this. power: r, r^2, r^4, r^8.
+template <int first, int count, class R>
+BPTT_INLINE Lanes<R> inverse_factorials(const Lanes<R> (&power)[4]) {
+    constexpr int level = count > 8 ? 3 : count > 4 ? 2 : count > 2 ? 1 : 0;
+    if constexpr (count == 1)
+        return Lanes<R>(R(1) / factorial<R>(first));
+    else
+        return fma(power[level], inverse_factorials<first + (1 << level), count - (1 << level)>(power),
+                   inverse_factorials<first, (1 << level)>(power));
+}
+
 // x = n*ln 2 + r with |r| <= ln(2)/2: returns e^r - 1, and n. The polynomial is Taylor's: its first
 // missing term is below a quarter of an ulp of r.
 template <class R>
@@ -188,13 +212,9 @@ BPTT_INLINE Lanes<R> reduced_expm1(Lanes<R> x, Lanes<R>& n) {
     constexpr int degree = single ? 7 : 13;
     n = Lanes<R>(ei::print(ei::pmul(x.v, all(R(1.44269504088896340736)))));
     const Lanes<R> r = fma(n, Lanes<R>(-ln2_low), fma(n, Lanes<R>(-ln2_high), x));
-    // Horner over 1/k!, from k = degree down to 2, then r + r^2 * p.
-    Lanes<R> p(R(1) / factorial<R>(degree));
-    unroll<degree - 2>([&](auto i) {
-        constexpr int k = degree - 1 - decltype(i)::value;
-        p = fma(p, r, Lanes<R>(R(1) / factorial<R>(k)));
-    });
-    return fma(r * r, p, r);
+    const Lanes<R> r2 = r * r, r4 = r2 * r2;
+    const Lanes<R> power[] = {r, r2, r4, r4 * r4};
+    return fma(r2, inverse_factorials<2, degree - 1>(power), r);
 }
 
 // 2^n for integral n that keep it normal.
