@@ -122,12 +122,16 @@ MAY_IMPORT = {
     "layers.recurrent": {"_core", "_validate", "functions", "layers.base"},
     "layers.sequential": {"_validate", "layers.base"},
     "layers": {"layers.base", "layers.dense", "layers.recurrent", "layers.sequential"},
+    "stream": {"_core", "_validate", "layers", "layers.base"},
     "schedule": {"_validate", "layers", "layers.base", "losses"},
     "trainer": {"_validate", "layers", "losses", "optim", "schedule"},
     "charmodel": {"io", "layers", "losses", "optim", "schedule", "trainer"},
     "cli": {"charmodel", "io", "plot"},
     "__main__": {"cli"},
-    "": {"_core", "functions", "io", "layers", "losses", "optim", "runtime", "schedule", "trainer"},
+    "": {
+        *("_core", "functions", "io", "layers", "losses", "optim", "runtime", "schedule"),
+        *("stream", "trainer"),
+    },
 }
 
 

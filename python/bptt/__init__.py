@@ -18,8 +18,9 @@ from bptt.functions import (
     rnn_forward,
 )
 from bptt.layers import GRU, LSTM, RNN, Embedding, Layer, Linear, Sequential
-from bptt.runtime import get_num_threads, set_num_threads
+from bptt.runtime import get_num_threads, num_threads, set_num_threads
 from bptt.schedule import TruncatedBPTT
+from bptt.stream import Stream
 from bptt.trainer import DivergenceError, Trainer
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Layer",
     "Linear",
     "Sequential",
+    "Stream",
     "Tape",
     "Trainer",
     "TruncatedBPTT",
@@ -44,6 +46,7 @@ __all__ = [
     "losses",
     "lstm_backward",
     "lstm_forward",
+    "num_threads",
     "optim",
     "rnn_backward",
     "rnn_forward",

@@ -1,0 +1,82 @@
+"""One sequence in real time: a recurrent layer that is fed one step after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bptt import _core, _validate
+from bptt.layers import GRU, LSTM, RNN
+from bptt.layers.base import Array, State
+
+
+class Stream:
+    """A recurrent layer that runs one sequence, one step at a time, with its state inside.
+
+    The weights are copied, packed for the processor, when the stream is made: later changes of the
+    layer's parameters do not reach it. A step gives the bits that `layer.predict` gives, starts no
+    thread, and costs a fraction of `layer.step`. One thread of Python uses a stream at a time.
+
+    Args:
+        layer: an `RNN`, `LSTM` or `GRU` of one layer and one direction.
+        state: the state to start from, stacked as the layer's: h (1, 1, H), for the LSTM the pair
+            (h, c) of them; None, whole or within, is zero.
+
+    `step(x_t)` takes x_t (D,) in the layer's dtype, returns the new hidden state y_t (H,) and keeps
+    it as the state.
+
+    Errors: `TypeError` for another kind of layer, of argument or of dtype; `ValueError` for shapes.
+    """
+
+    __slots__ = ("_hidden_size", "_is_pair", "_stream", "step")
+
+    step: Callable[[Array], Array]
+
+    def __init__(self, layer: RNN | LSTM | GRU, state: State = None) -> None:
+        if not isinstance(layer, (RNN, LSTM, GRU)):
+            raise TypeError(
+                f"Stream: layer is a {type(layer).__name__}, expected an RNN, LSTM or GRU"
+            )
+        if layer.num_layers > 1 or layer.bidirectional:
+            raise ValueError(
+                f"Stream: layer has num_layers={layer.num_layers}, "
+                f"bidirectional={layer.bidirectional}, expected one layer and one direction"
+            )
+        self._hidden_size = layer.hidden_size
+        self._is_pair = isinstance(layer, LSTM)
+        names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        weights: list[Any] = [layer.parameters.get(name) for name in names]
+        self._stream = _core.Stream(layer._cell, *weights, *self._unstack("Stream", state))
+        self.step = self._stream.step  # the core's own method: nothing of Python in between
+
+    @property
+    def state(self) -> State:
+        """A copy of the state, stacked as the layer's: h (1, 1, H) or the pair (h, c)."""
+        h, c = self._stream.state()
+        return h[None] if c is None else (h[None], c[None])
+
+    def reset(self, state: State = None) -> None:
+        """Sets the state; None, whole or within, is zero."""
+        self._stream.reset(*self._unstack("Stream.reset", state))
+
+    def _unstack(self, where: str, state: Any) -> tuple[Array | None, Array | None]:
+        """h and c, each (1, H)."""
+        if not self._is_pair or state is None:
+            return self._row(where, "state", state), None
+        if not isinstance(state, (tuple, list)):
+            raise TypeError(_validate.expected(where, "state", "a pair (h, c)", state))
+        if len(state) != 2:
+            raise ValueError(f"{where}: state has {len(state)} entries, expected a pair (h, c)")
+        h, c = state
+        return self._row(where, "state[0]", h), self._row(where, "state[1]", c)
+
+    def _row(self, where: str, name: str, stacked: Any) -> Array | None:
+        if stacked is None:
+            return None
+        _validate.instance(where, name, stacked, np.ndarray)
+        wanted = (1, 1, self._hidden_size)
+        if stacked.shape != wanted:
+            raise ValueError(f"{where}: {name} has shape {stacked.shape}, expected {wanted}")
+        return stacked[0]  # type: ignore[no-any-return]
