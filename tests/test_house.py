@@ -126,7 +126,8 @@ MAY_IMPORT = {
     "schedule": {"_validate", "layers", "layers.base", "losses"},
     "trainer": {"_validate", "layers", "losses", "optim", "schedule"},
     "charmodel": {"io", "layers", "losses", "optim", "schedule", "trainer"},
-    "cli": {"charmodel", "io", "plot"},
+    "bench": {"layers", "layers.base", "runtime"},
+    "cli": {"bench", "charmodel", "io", "plot", "runtime"},
     "__main__": {"cli"},
     "": {
         *("_core", "functions", "io", "layers", "losses", "optim", "runtime", "schedule"),

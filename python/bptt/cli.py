@@ -1,4 +1,4 @@
-"""The command `bptt`: train a character model, write text with it.
+"""The command `bptt`: train a character model, write text with it, measure this machine.
 
 A command that cannot do what was asked says so in one line on stderr and returns 2; what cannot be
 asked (an unknown option, a number that is none) argparse refuses in the same way.
@@ -96,6 +96,18 @@ def parser() -> argparse.ArgumentParser:
     option("--length", metavar="L", type=count, default=500, help="characters to write")
     option("--temperature", metavar="T", type=positive, default=TEMPERATURE, help="lower: tamer")
     option("--seed", metavar="S", type=seed, help="(default: another text each time)")
+
+    bench = commands.add_parser(
+        "bench",
+        help="this machine: bptt beside PyTorch and JAX",
+        description="Times one training step of each cell, beside PyTorch and JAX where they are "
+        "installed. The long form, with everything else, is the folder benchmarks/ of the sources.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    bench.set_defaults(run=run_bench)
+    option = bench.add_argument
+    option("--threads", metavar="N", type=count, help="(default: as many as bptt uses)")
+    option("--seconds", metavar="S", type=positive, default=0.5, help="that a row takes")
     return top
 
 
@@ -155,6 +167,16 @@ def run_sample(chosen: argparse.Namespace) -> int:
 
     model = CharacterModel.load(chosen.model)
     print(model.generate(chosen.length, chosen.prompt, chosen.temperature, chosen.seed))
+    return 0
+
+
+def run_bench(chosen: argparse.Namespace) -> int:
+    """`bptt bench`."""
+    from bptt import bench
+    from bptt.runtime import get_num_threads
+
+    for line in bench.report(chosen.threads or get_num_threads(), chosen.seconds):
+        print(line, flush=True)
     return 0
 
 

@@ -47,8 +47,11 @@ class Stream:
         self._hidden_size = layer.hidden_size
         self._is_pair = isinstance(layer, LSTM)
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-        weights: list[Any] = [layer.parameters.get(name) for name in names]
-        self._stream = _core.Stream(layer._cell, *weights, *self._unstack("Stream", state))
+        w_ih, w_hh, b_ih, b_hh = (layer.parameters.get(name) for name in names)
+        assert w_ih is not None
+        assert w_hh is not None
+        h, c = self._unstack("Stream", state)
+        self._stream = _core.Stream(layer._cell, w_ih, w_hh, b_ih, b_hh, h, c)
         self.step = self._stream.step  # the core's own method: nothing of Python in between
 
     @property
