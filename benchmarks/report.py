@@ -1,0 +1,301 @@
+"""Makes docs/benchmarks.md and its two pictures of what run.py wrote.
+
+python benchmarks/report.py benchmarks/results.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from common import Row
+
+from bptt.bench import geometric_mean
+
+DOCS = Path(__file__).parents[1] / "docs"
+RATIOS, ROOFLINE = "benchmarks-ratios.png", "benchmarks-roofline.png"
+
+TITLES = {
+    "training": "One training step",
+    "inference": "Inference",
+    "streaming": "One streaming step from Python",
+    "update": "A whole update of the character model",
+    "lengths": "Variable lengths",
+    "memory": "Memory of one training step",
+    "scaling": "Scaling",
+}
+ABOUT = {
+    "training": "Forward and backward of one layer, gradients of x and of all parameters.",
+    "inference": "All steps, forward only.",
+    "streaming": "D = 1, one sequence, the state kept from call to call. The column bptt is "
+    "`bptt.Stream`.",
+    "update": "Embedding E, recurrent layer, linear layer; forward, softmax cross-entropy over V "
+    "characters, backward, clipping at 1.0, Adam.",
+    "lengths": "The training step of sequences of different lengths, `filled` of all steps being "
+    "valid; the column bptt is with `lengths`. FLOP and bytes are of the valid steps.",
+    "memory": "The peak of resident memory during one training step above what stands when the "
+    "inputs are there, each in a process of its own, MB.",
+    "scaling": "Microseconds of a training step, a time step and a sequence.",
+}
+SIZES = ("cell", "T", "N", "D", "H", "V", "E", "filled")
+KINDS = {  # what a rate is, its unit in the table, FLOP or bytes in one of them
+    "sgemm": "GFLOP/s",
+    "copy": "GB/s",
+    "sgemv": "GFLOP/s",
+}
+
+
+def page(result: dict[str, Any]) -> str:
+    """The whole text."""
+    return "\n".join(lines(result)).rstrip() + "\n"
+
+
+def lines(result: dict[str, Any]) -> Iterator[str]:
+    rows: list[Row] = result["rows"]
+    yield from [
+        "# Benchmarks",
+        "",
+        "This page is made by `python benchmarks/report.py`; the numbers come from",
+        f"`python benchmarks/run.py --{result['size']}`, which took {result['seconds']} seconds.",
+        "",
+        "float32. The contestants of a row take turns in one process, so that a machine whose speed",
+        "drifts does so for all of them; between two of them the process sleeps until the threads of",
+        "the last one have stopped spinning. Times are medians, with the quartiles in brackets.",
+        "`ratio` is the best peer's median over bptt's: above 1 bptt is faster. In the same turns run",
+        "a product of two 1024 x 1024 matrices (`sgemm`, by MKL through PyTorch where it is",
+        "installed), a `copy` of memory and, for one sequence, a product of a matrix in L2 and a",
+        "vector (`sgemv`), with as many threads; the last columns say what share of their rates bptt",
+        "reaches, by the FLOP and the bytes that the row needs at least. They are counted in",
+        "`benchmarks/common.py`; where a call's data stay in caches, more than 100 % of `copy` is",
+        "possible. Each number of threads is a process that may use as many processors. JAX is",
+        "compiled before it is timed. A row's contestants are checked to give the same result.",
+        "",
+        "## The machine",
+        "",
+        *table(["what", "is"], [[key, str(value)] for key, value in result["machine"].items()]),
+    ]
+    for name, unit in KINDS.items():
+        for threads in threads_of(rows):
+            some = [row["rates"] for row in of(rows, threads=threads) if "rates" in row]
+            rates = sorted(rate[name] / 1e9 for rate in some if name in rate)
+            if rates:
+                lower, median, upper = (rates[len(rates) * q // 4] for q in (1, 2, 3))
+                told = f"{median:.0f} {unit} ({lower:.0f} to {upper:.0f})"
+                yield f"- {name}, {count(threads)}: {told}"
+    yield from ["", *(f"{sentence}." for sentence in result["absent"]), ""]
+    yield from summary(rows)
+    yield from [f"![ratio per row]({RATIOS})", "", f"![roofline]({ROOFLINE})", ""]
+    for benchmark, title in TITLES.items():
+        for threads in threads_of(of(rows, benchmark=benchmark)):
+            some = of(rows, benchmark=benchmark, threads=threads)
+            yield from [
+                f"## {title}, {threads} thread{'s' * (threads > 1)}",
+                "",
+                ABOUT[benchmark],
+                "",
+            ]
+            if benchmark == "memory":
+                yield from memory(some)
+            elif benchmark == "scaling":
+                yield from scaling(some)
+            else:
+                yield from timed(some)
+            yield ""
+
+
+def summary(rows: Sequence[Row]) -> Iterator[str]:
+    """Of each benchmark with peers: the mean and the least ratio."""
+    yield from ["## In short", ""]
+    body = []
+    for benchmark, title in TITLES.items():
+        for threads in threads_of(of(rows, benchmark=benchmark)):
+            some = [r for r in of(rows, benchmark=benchmark, threads=threads) if "ratio" in r]
+            if not some:
+                continue
+            least = min(some, key=lambda row: row["ratio"])
+            sizes = " ".join(str(least[key]) for key in SIZES if key in least)
+            mean = geometric_mean([row["ratio"] for row in some])
+            body.append(
+                [title, str(threads), str(len(some)), f"{mean:.2f}", f"{least['ratio']:.2f}"]
+                + [f"{sizes} ({least['best_peer']})"]
+            )
+    head = ["benchmark", "threads", "rows", "geometric mean", "least ratio", "in the row"]
+    yield from [*table(head, body), ""]
+
+
+def timed(rows: Sequence[Row]) -> Iterator[str]:
+    sizes = [key for key in SIZES if any(key in row for row in rows)]
+    names = names_of(rows, "times")
+    kinds = [k for k in KINDS if any(k in row.get("shares", {}) for row in rows)]
+    smallest = min(row["times"][names[0]]["median"] for row in rows)
+    unit, factor = ("us", 1e6) if smallest < 1e-5 else ("ms", 1e3)
+    body = []
+    for row in rows:
+        cells = [str(row.get(key, "")) for key in sizes]
+        cells += [time_of(row["times"].get(name), factor) for name in names]
+        cells.append(f"{row['ratio']:.2f}" if "ratio" in row else "")
+        shares = row.get("shares", {})
+        cells += [f"{shares[kind]:.0%}" if kind in shares else "" for kind in kinds]
+        body.append(cells)
+    head = [*sizes, *(f"{name}, {unit}" for name in names), "ratio", *(f"of {k}" for k in kinds)]
+    yield from table(head, body)
+    ratios = [row["ratio"] for row in rows if "ratio" in row]
+    if ratios:
+        yield from ["", f"Geometric mean of the ratios: {geometric_mean(ratios):.2f}."]
+
+
+def memory(rows: Sequence[Row]) -> Iterator[str]:
+    names = names_of(rows, "bytes")
+    body = [
+        [str(row[key]) for key in ("cell", "T", "N", "D", "H")]
+        + [f"{row['bytes'][name] / 1e6:.0f}" for name in names]
+        + [f"{row['tape'] / 1e6:.0f}", f"{row['ratio']:.2f}" if "ratio" in row else ""]
+        for row in rows
+    ]
+    yield from table(["cell", "T", "N", "D", "H", *names, "the tape alone", "ratio"], body)
+
+
+def scaling(rows: Sequence[Row]) -> Iterator[str]:
+    for along in ("T", "N", "H", "threads"):
+        some = [row for row in rows if row["along"] == along]
+        if not some:
+            continue
+        yield from [f"### Along {along}", ""]
+        names = names_of(some, "us_a_step_and_sequence")
+        body = [
+            [str(row[key]) for key in ("cell", "T", "N", "D", "H")]
+            + [f"{row['us_a_step_and_sequence'][name]:.3g}" for name in names]
+            + [f"{row['shares']['sgemm']:.0%}"]
+            for row in some
+        ]
+        yield from [*table(["cell", "T", "N", "D", "H", *names, "of sgemm"], body), ""]
+
+
+def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield "| " + " | ".join("---" for _ in head) + " |"
+    for cells in body:
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+
+
+def time_of(timing: Any, factor: float) -> str:
+    if timing is None:
+        return ""
+    median, lower, upper = (factor * timing[key] for key in ("median", "lower", "upper"))
+    return f"{median:.3g} ({lower:.3g} to {upper:.3g})"
+
+
+def of(rows: Sequence[Row], **facts: Any) -> list[Row]:
+    return [row for row in rows if all(row.get(key) == value for key, value in facts.items())]
+
+
+def threads_of(rows: Sequence[Row]) -> list[int]:
+    return sorted({row["threads"] for row in rows})
+
+
+def names_of(rows: Sequence[Row], key: str) -> list[str]:
+    """The contestants of all rows, in the order of their first appearance."""
+    return list(dict.fromkeys(name for row in rows for name in row[key]))
+
+
+# ---- pictures ------------------------------------------------------------------------------------
+
+COLOURS = {"rnn": "tab:green", "lstm": "tab:blue", "gru": "tab:orange"}
+
+
+def ratios_picture(rows: Sequence[Row], path: Path) -> None:
+    """One point a row, one panel a benchmark and number of threads."""
+    from matplotlib.figure import Figure
+
+    panels = [
+        (benchmark, threads, some)
+        for benchmark in ("training", "inference", "streaming", "update", "lengths", "memory")
+        for threads in threads_of(of(rows, benchmark=benchmark))
+        if (some := [r for r in of(rows, benchmark=benchmark, threads=threads) if "ratio" in r])
+    ]
+    if not panels:
+        panels = [("no peer is installed", 0, [])]
+    figure = Figure(figsize=(9, 2.6 * len(panels)), layout="constrained")
+    for axes, (benchmark, threads, some) in zip(
+        figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True
+    ):
+        keys = [key for key in ("T", "N", "D", "H") if len({row.get(key) for row in some}) > 1]
+        labels = ["\n".join(f"{key}{row[key]}" for key in keys if key in row) for row in some]
+        places = list(dict.fromkeys(labels))
+        for cell, colour in COLOURS.items():
+            points = [
+                (places.index(label), row["ratio"])
+                for label, row in zip(labels, some, strict=True)
+                if row["cell"] == cell
+            ]
+            axes.scatter(*zip(*points, strict=True), color=colour, label=cell, s=22)
+        axes.axhline(1, color="black", linewidth=1)
+        axes.set(yscale="log", ylabel="best peer / bptt", xticks=range(len(places)))
+        axes.set_title(f"{TITLES.get(benchmark, benchmark)}, {threads} threads", fontsize=10)
+        axes.set_xticklabels(places, fontsize=7)
+        axes.grid(alpha=0.3, which="both", axis="y")
+        axes.legend(fontsize=7)
+    figure.savefig(path, dpi=110)
+
+
+def roofline_picture(rows: Sequence[Row], path: Path) -> None:
+    """FLOP/s over FLOP a byte, under the roof of the measured peaks; one panel a number of threads."""
+    from matplotlib.figure import Figure
+
+    marks = {"training": "o", "inference": "^", "update": "s", "lengths": "D"}
+    numbers = threads_of(rows)
+    figure = Figure(figsize=(5.2 * len(numbers), 4.6), layout="constrained")
+    for axes, threads in zip(
+        figure.subplots(1, len(numbers), squeeze=False)[0], numbers, strict=True
+    ):
+        some = [row for row in of(rows, threads=threads) if row["benchmark"] in marks]
+        for row in some:
+            own = row["times"]["bptt"]["median"]
+            hollow = row["N"] == 1
+            axes.scatter(
+                row["flop"] / row["traffic"],
+                row["flop"] / own / 1e9,
+                marker=marks[row["benchmark"]],
+                facecolor="none" if hollow else COLOURS[row["cell"]],
+                edgecolor=COLOURS[row["cell"]],
+                s=22,
+            )
+        peak, copy = (
+            sorted(row["rates"][kind] for row in some)[len(some) // 2] / 1e9
+            for kind in ("sgemm", "copy")
+        )
+        intensities = [row["flop"] / row["traffic"] for row in some]
+        left, right = min(intensities) / 2, max(max(intensities) * 2, 2 * peak / copy)
+        corner = peak / copy
+        axes.plot([left, corner, right], [left * copy, peak, peak], color="black", linewidth=1)
+        axes.set(xscale="log", yscale="log", xlabel="FLOP a byte", ylabel="GFLOP/s")
+        title = f"{threads} threads: sgemm {peak:.0f} GFLOP/s, copy {copy:.0f} GB/s"
+        axes.set_title(title, fontsize=10)
+        axes.grid(alpha=0.3, which="both")
+        for name, mark in marks.items():
+            axes.scatter([], [], marker=mark, color="0.5", label=name)
+        for cell, colour in COLOURS.items():
+            axes.scatter([], [], color=colour, label=cell)
+        axes.scatter([], [], facecolor="none", edgecolor="0.5", label="N = 1")
+        axes.legend(fontsize=7)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("result", type=Path, help="what run.py wrote")
+    parser.add_argument("--out", type=Path, default=DOCS, help="the folder that the page goes to")
+    chosen = parser.parse_args()
+    result = json.loads(chosen.result.read_text(encoding="utf-8"))
+    (chosen.out / "benchmarks.md").write_text(page(result), encoding="utf-8")
+    ratios_picture(result["rows"], chosen.out / RATIOS)
+    roofline_picture(result["rows"], chosen.out / ROOFLINE)
+    print(f"wrote benchmarks.md, {RATIOS} and {ROOFLINE} to {chosen.out}")
+
+
+if __name__ == "__main__":
+    main()
