@@ -18,6 +18,27 @@ from bptt.bench import geometric_mean
 DOCS = Path(__file__).parents[1] / "docs"
 RATIOS, ROOFLINE = "benchmarks-ratios.png", "benchmarks-roofline.png"
 
+INTRODUCTION = """\
+# Benchmarks
+
+This page is made by `python benchmarks/report.py`; its numbers come from
+`python benchmarks/run.py --{size}`, which took {seconds} seconds.
+
+All is float32. The contestants of a row take turns in one process, so that a machine whose speed
+drifts does so for all of them; between two turns the process sleeps until the threads of the last
+one have stopped spinning. Before it is timed JAX has compiled, and all are checked to give the same
+result. Each number of threads is a process of its own that may use as many processors.
+
+Times are medians with the quartiles in brackets. `ratio` is the best peer's median over bptt's:
+above 1 bptt is faster. In the same turns run a product of two matrices of 1024 x 1024 (`sgemm`: MKL
+through PyTorch, or NumPy's where that is not installed), a `copy` of 16 MB a thread and, for one
+sequence, the product of a matrix of 1 MB a thread with a vector (`sgemv`). The last columns say what
+share of their rates bptt reaches by the FLOP and the bytes that a row needs at least, counted in
+`benchmarks/common.py`. Data that stay in caches can exceed the bandwidth of `copy`.
+
+## The machine
+"""
+
 TITLES = {
     "training": "One training step",
     "inference": "Inference",
@@ -41,7 +62,7 @@ ABOUT = {
     "scaling": "Microseconds of a training step, a time step and a sequence.",
 }
 SIZES = ("cell", "T", "N", "D", "H", "V", "E", "filled")
-KINDS = {  # what a rate is, its unit in the table, FLOP or bytes in one of them
+KINDS = {  # what is measured beside the contestants, and its unit
     "sgemm": "GFLOP/s",
     "copy": "GB/s",
     "sgemv": "GFLOP/s",
@@ -55,28 +76,8 @@ def page(result: dict[str, Any]) -> str:
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     rows: list[Row] = result["rows"]
-    yield from [
-        "# Benchmarks",
-        "",
-        "This page is made by `python benchmarks/report.py`; the numbers come from",
-        f"`python benchmarks/run.py --{result['size']}`, which took {result['seconds']} seconds.",
-        "",
-        "float32. The contestants of a row take turns in one process, so that a machine whose speed",
-        "drifts does so for all of them; between two of them the process sleeps until the threads of",
-        "the last one have stopped spinning. Times are medians, with the quartiles in brackets.",
-        "`ratio` is the best peer's median over bptt's: above 1 bptt is faster. In the same turns run",
-        "a product of two 1024 x 1024 matrices (`sgemm`, by MKL through PyTorch where it is",
-        "installed), a `copy` of memory and, for one sequence, a product of a matrix in L2 and a",
-        "vector (`sgemv`), with as many threads; the last columns say what share of their rates bptt",
-        "reaches, by the FLOP and the bytes that the row needs at least. They are counted in",
-        "`benchmarks/common.py`; where a call's data stay in caches, more than 100 % of `copy` is",
-        "possible. Each number of threads is a process that may use as many processors. JAX is",
-        "compiled before it is timed. A row's contestants are checked to give the same result.",
-        "",
-        "## The machine",
-        "",
-        *table(["what", "is"], [[key, str(value)] for key, value in result["machine"].items()]),
-    ]
+    yield INTRODUCTION.format(**result)
+    yield from table(["machine", ""], [[k, str(v)] for k, v in result["machine"].items()])
     for name, unit in KINDS.items():
         for threads in threads_of(rows):
             some = [row["rates"] for row in of(rows, threads=threads) if "rates" in row]
@@ -91,12 +92,7 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
     for benchmark, title in TITLES.items():
         for threads in threads_of(of(rows, benchmark=benchmark)):
             some = of(rows, benchmark=benchmark, threads=threads)
-            yield from [
-                f"## {title}, {threads} thread{'s' * (threads > 1)}",
-                "",
-                ABOUT[benchmark],
-                "",
-            ]
+            yield from [f"## {title}, {count(threads)}", "", ABOUT[benchmark], ""]
             if benchmark == "memory":
                 yield from memory(some)
             elif benchmark == "scaling":
@@ -118,10 +114,9 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
             least = min(some, key=lambda row: row["ratio"])
             sizes = " ".join(str(least[key]) for key in SIZES if key in least)
             mean = geometric_mean([row["ratio"] for row in some])
-            body.append(
-                [title, str(threads), str(len(some)), f"{mean:.2f}", f"{least['ratio']:.2f}"]
-                + [f"{sizes} ({least['best_peer']})"]
-            )
+            where = f"{sizes} ({least['best_peer']})"
+            numbers = [f"{mean:.2f}", f"{least['ratio']:.2f}"]
+            body.append([title, str(threads), str(len(some)), *numbers, where])
     head = ["benchmark", "threads", "rows", "geometric mean", "least ratio", "in the row"]
     yield from [*table(head, body), ""]
 
@@ -189,6 +184,10 @@ def time_of(timing: Any, factor: float) -> str:
     return f"{median:.3g} ({lower:.3g} to {upper:.3g})"
 
 
+def count(threads: int) -> str:
+    return "1 thread" if threads == 1 else f"{threads} threads"
+
+
 def of(rows: Sequence[Row], **facts: Any) -> list[Row]:
     return [row for row in rows if all(row.get(key) == value for key, value in facts.items())]
 
@@ -208,42 +207,46 @@ COLOURS = {"rnn": "tab:green", "lstm": "tab:blue", "gru": "tab:orange"}
 
 
 def ratios_picture(rows: Sequence[Row], path: Path) -> None:
-    """One point a row, one panel a benchmark and number of threads."""
+    """One point a row; panels for training and inference, and one for all that has few rows."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FormatStrFormatter
 
-    panels = [
-        (benchmark, threads, some)
-        for benchmark in ("training", "inference", "streaming", "update", "lengths", "memory")
-        for threads in threads_of(of(rows, benchmark=benchmark))
-        if (some := [r for r in of(rows, benchmark=benchmark, threads=threads) if "ratio" in r])
-    ]
-    if not panels:
-        panels = [("no peer is installed", 0, [])]
-    figure = Figure(figsize=(9, 2.6 * len(panels)), layout="constrained")
-    for axes, (benchmark, threads, some) in zip(
-        figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True
-    ):
-        keys = [key for key in ("T", "N", "D", "H") if len({row.get(key) for row in some}) > 1]
-        labels = ["\n".join(f"{key}{row[key]}" for key in keys if key in row) for row in some]
+    rows = [row for row in rows if "ratio" in row and row["benchmark"] != "scaling"]
+    panels: dict[str, list[Row]] = {}
+    for row in rows:
+        title = f"{TITLES[row['benchmark']]}, {count(row['threads'])}"
+        large = row["benchmark"] in ("training", "inference")
+        panels.setdefault(title if large else "All else", []).append(row)
+    figure = Figure(figsize=(9, 2.6 * max(1, len(panels))), layout="constrained")
+    all_axes = figure.subplots(max(1, len(panels)), squeeze=False)[:, 0]
+    for axes, (title, some) in zip(all_axes, panels.items(), strict=False):
+        labels = [label(row, title == "All else") for row in some]
         places = list(dict.fromkeys(labels))
         for cell, colour in COLOURS.items():
-            points = [
-                (places.index(label), row["ratio"])
-                for label, row in zip(labels, some, strict=True)
-                if row["cell"] == cell
-            ]
-            axes.scatter(*zip(*points, strict=True), color=colour, label=cell, s=22)
+            mine = [i for i, row in enumerate(some) if row["cell"] == cell]
+            at = [places.index(labels[i]) for i in mine]
+            axes.scatter(at, [some[i]["ratio"] for i in mine], color=colour, label=cell, s=22)
         axes.axhline(1, color="black", linewidth=1)
-        axes.set(yscale="log", ylabel="best peer / bptt", xticks=range(len(places)))
-        axes.set_title(f"{TITLES.get(benchmark, benchmark)}, {threads} threads", fontsize=10)
-        axes.set_xticklabels(places, fontsize=7)
+        axes.set(yscale="log", ylabel="best peer / bptt")
+        axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.yaxis.set_minor_formatter(FormatStrFormatter("%g"))
+        axes.tick_params(axis="y", which="both", labelsize=7)
+        axes.set_title(title, fontsize=10)
+        axes.set_xticks(range(len(places)), places, fontsize=7)
         axes.grid(alpha=0.3, which="both", axis="y")
         axes.legend(fontsize=7)
     figure.savefig(path, dpi=110)
 
 
+def label(row: Row, with_name: bool) -> str:
+    """What stands below a row's point."""
+    if with_name:
+        return f"{row['benchmark']}\nH{row['H']}\n{count(row['threads'])}"
+    return "\n".join(f"{key}{row[key]}" for key in ("T", "N", "D", "H"))
+
+
 def roofline_picture(rows: Sequence[Row], path: Path) -> None:
-    """FLOP/s over FLOP a byte, under the roof of the measured peaks; one panel a number of threads."""
+    """FLOP/s over FLOP a byte under the measured peaks; one panel a number of threads."""
     from matplotlib.figure import Figure
 
     marks = {"training": "o", "inference": "^", "update": "s", "lengths": "D"}
@@ -273,7 +276,7 @@ def roofline_picture(rows: Sequence[Row], path: Path) -> None:
         corner = peak / copy
         axes.plot([left, corner, right], [left * copy, peak, peak], color="black", linewidth=1)
         axes.set(xscale="log", yscale="log", xlabel="FLOP a byte", ylabel="GFLOP/s")
-        title = f"{threads} threads: sgemm {peak:.0f} GFLOP/s, copy {copy:.0f} GB/s"
+        title = f"{count(threads)}: sgemm {peak:.0f} GFLOP/s, copy {copy:.0f} GB/s"
         axes.set_title(title, fontsize=10)
         axes.grid(alpha=0.3, which="both")
         for name, mark in marks.items():
