@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 import bptt
 import reference
+import reference_layers
 
 Array = NDArray[Any]
 
@@ -37,6 +38,7 @@ class Network:
     c: Array | None = None
     lengths: Array | None = None
     reset: Array | None = None
+    reverse: bool = False
     dy: Array | None = None
     dh: Array | None = None
     dc: Array | None = None
@@ -75,6 +77,7 @@ def draw(
     state: bool = True,
     lengths: bool = False,
     reset: bool = False,
+    reverse: bool = False,
     dy: bool = True,
     dstate: bool = True,
 ) -> Network:
@@ -101,6 +104,7 @@ def draw(
         c=normal(state and has_c, N, H),
         lengths=rng.integers(0, T, N, endpoint=True) if lengths else None,
         reset=rng.random((T, N)) < 0.2 if reset else None,
+        reverse=reverse,
         dy=normal(dy, T, N, H),
         dh=normal(dstate, N, H),
         dc=normal(dstate and has_c, N, H),
@@ -121,7 +125,15 @@ def forward(network: Network) -> Run:
     weights = bptt.Weights(*vars(network.weights).values())
     pair = network.cell == "lstm"
     state: Any = (network.h, network.c) if pair else network.h
-    y, final, tape = run(network.x, weights, state, network.lengths, network.reset, **variant)
+    y, final, tape = run(
+        network.x,
+        weights,
+        state,
+        network.lengths,
+        network.reset,
+        reverse=network.reverse,
+        **variant,
+    )
     return Run(y, *(final if pair else (final, None)), tape)
 
 
@@ -142,8 +154,10 @@ def backward(
 def expected(network: Network, reduction: str = "sum") -> tuple[Run, reference.Gradients]:
     """What the reference says."""
     n = network
-    y, h, c, tape = reference.forward(n.cell, n.x, n.weights, n.h, n.c, n.lengths, n.reset)
-    return Run(y, h, c, tape), reference.backward(tape, n.dy, n.dh, n.dc, reduction)
+    y, h, c, tape = reference_layers.forward(
+        n.cell, n.x, n.weights, n.h, n.c, n.lengths, n.reset, n.reverse
+    )
+    return Run(y, h, c, tape), reference_layers.backward(tape, n.dy, n.dh, n.dc, reduction)
 
 
 def assert_close(actual: Any, expected: Any, tolerance: float) -> None:

@@ -20,9 +20,13 @@ cells = pytest.mark.parametrize("cell", CELLS)
 shapes = st.tuples(*(st.integers(low, 40) for low in (0, 0, 1, 1)))
 seeds = st.integers(0, 2**32 - 1)
 flags = st.fixed_dictionaries(
-    {name: st.booleans() for name in ("biases", "state", "lengths", "reset", "dy", "dstate")}
+    {
+        name: st.booleans()
+        for name in ("biases", "state", "lengths", "reset", "dy", "dstate", "reverse")
+    }
 )
 EVERYTHING = dict.fromkeys(("biases", "state", "lengths", "reset", "dy", "dstate"), True)
+BACKWARDS = EVERYTHING | {"reverse": True}
 NOTHING = dict.fromkeys(EVERYTHING, False)
 
 
@@ -43,6 +47,7 @@ def check(cell: str, dtype: Any, shape: tuple[int, ...], seed: int, reduction: s
 @given(shape=shapes, seed=seeds, reduction=st.sampled_from(["sum", "mean"]), given=flags)
 @example(shape=(0, 0, 1, 1), seed=0, reduction="mean", given=EVERYTHING)
 @example(shape=(0, 3, 2, 5), seed=0, reduction="mean", given=EVERYTHING)
+@example(shape=(0, 3, 2, 5), seed=0, reduction="mean", given=BACKWARDS)
 @example(shape=(4, 0, 2, 5), seed=0, reduction="mean", given=EVERYTHING)
 @example(shape=(5, 3, 2, 4), seed=0, reduction="sum", given=NOTHING)
 def test_equals_the_reference(
@@ -75,6 +80,7 @@ def test_equals_the_reference(
 @cells
 def test_sizes_beyond_one_block(cell: str, dtype: Any, shape: tuple[int, int, int, int]) -> None:
     check(cell, dtype, shape, 1, "sum", **EVERYTHING)
+    check(cell, dtype, shape, 1, "sum", **BACKWARDS)
     check(cell, dtype, shape, 2, "sum", **{**EVERYTHING, "lengths": False, "reset": False})
 
 
@@ -89,10 +95,11 @@ def test_lengths_in_any_order_with_zeros(cell: str, rng: np.random.Generator) ->
 
 
 @cells
+@pytest.mark.parametrize("reverse", [False, True])
 def test_beyond_its_end_a_sequence_takes_and_gives_nothing(
-    cell: str, rng: np.random.Generator
+    cell: str, reverse: bool, rng: np.random.Generator
 ) -> None:
-    network = draw(cell, (6, 5, 3, 4), rng).but(lengths=np.array([0, 6, 2, 1, 5]))
+    network = draw(cell, (6, 5, 3, 4), rng, reverse=reverse).but(lengths=np.array([0, 6, 2, 1, 5]))
     beyond = np.arange(6)[:, None] >= network.lengths
     clean = forward(network)
     clean_grads = backward(network, clean.tape)

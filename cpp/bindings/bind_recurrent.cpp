@@ -39,7 +39,7 @@ std::string family(const std::string& cell) { return cell.substr(0, cell.find('_
 template <class R>
 py::tuple forward_of(Cell cell, const std::string& caller, py::handle x, py::handle weight_ih,
                      py::handle weight_hh, py::handle bias_ih, py::handle bias_hh, py::handle h, py::handle c,
-                     py::handle lengths, py::handle reset, bool keep) {
+                     py::handle lengths, py::handle reset, bool keep, bool reverse) {
     auto held = std::make_unique<HeldTape<R>>();
     const char* const h_name = cell_has_c(cell) ? "state[0]" : "state";
     held->x = Input<R>(caller, "x", x);
@@ -54,9 +54,8 @@ py::tuple forward_of(Cell cell, const std::string& caller, py::handle x, py::han
     Forward<R> result;
     {
         py::gil_scoped_release without_gil;
-        result = forward<R>(cell, held->x,
-                            {held->weight_ih, held->weight_hh, held->bias_ih, held->bias_hh}, {h0, c0},
-                            {held->lengths, held->reset}, keep);
+        result = forward<R>(cell, held->x, {held->weight_ih, held->weight_hh, held->bias_ih, held->bias_hh},
+                            {h0, c0}, {held->lengths, held->reset, reverse}, keep);
     }
     py::object tape = py::none();
     if (keep) {
@@ -106,30 +105,33 @@ void register_recurrent(py::module_& module) {
                                })
         .def_property_readonly("dtype",
                                [](const PyTape& t) { return t.visit([](auto& h) { return h.x.dtype(); }); })
-        .def_property_readonly("consumed",
-                               [](const PyTape& t) { return t.visit([](auto& h) { return h.tape.consumed; }); })
-        .def_property_readonly("nbytes",
-                               [](const PyTape& t) { return t.visit([](auto& h) { return h.tape.bytes(); }); })
         .def_property_readonly(
-            "h", [](const PyTape& t) { return t.visit([](auto& h) { return read_only(to_numpy(h.tape.h)); }); },
-            "(T+1, N, H): the initial state and the hidden states of all steps, read-only.");
+            "consumed", [](const PyTape& t) { return t.visit([](auto& h) { return h.tape.consumed; }); })
+        .def_property_readonly(
+            "nbytes", [](const PyTape& t) { return t.visit([](auto& h) { return h.tape.bytes(); }); })
+        .def_property_readonly(
+            "h",
+            [](const PyTape& t) { return t.visit([](auto& h) { return read_only(to_numpy(h.tape.h)); }); },
+            "(T+1, N, H): the initial state (in reverse the last slot) and the hidden states of all steps, "
+            "read-only.");
 
     module.def(
         "forward",
         [](const std::string& cell, py::object x, py::object weight_ih, py::object weight_hh,
            py::object bias_ih, py::object bias_hh, py::object h, py::object c, py::object lengths,
-           py::object reset, bool keep) {
+           py::object reset, bool keep, bool reverse) {
             const Cell which = cell_from_name(cell);
             const std::string caller = family(cell) + "_forward";
             return is_single(caller, "x", x)
                        ? forward_of<float>(which, caller, x, weight_ih, weight_hh, bias_ih, bias_hh, h, c,
-                                           lengths, reset, keep)
+                                           lengths, reset, keep, reverse)
                        : forward_of<double>(which, caller, x, weight_ih, weight_hh, bias_ih, bias_hh, h, c,
-                                            lengths, reset, keep);
+                                            lengths, reset, keep, reverse);
         },
-        py::arg("cell"), py::arg("x"), py::arg("weight_ih"), py::arg("weight_hh"), py::arg("bias_ih").none(true),
-        py::arg("bias_hh").none(true), py::arg("h").none(true), py::arg("c").none(true),
-        py::arg("lengths").none(true), py::arg("reset").none(true), py::arg("keep"));
+        py::arg("cell"), py::arg("x"), py::arg("weight_ih"), py::arg("weight_hh"),
+        py::arg("bias_ih").none(true), py::arg("bias_hh").none(true), py::arg("h").none(true),
+        py::arg("c").none(true), py::arg("lengths").none(true), py::arg("reset").none(true), py::arg("keep"),
+        py::arg("reverse") = false);
 
     module.def(
         "backward",

@@ -85,21 +85,23 @@ Forward<R> forward(Cell cell, View<const R> x, const Weights<R>& weights, const 
     if (keep && table.kept[index] > 0)
         tape.gates = Array<R>({dims.T, dims.N, table.kept[index] * dims.H});
 
-    copy_or_clear(tape.h.data(), initial.h, states);
-    if (has_c) copy_or_clear(tape.c.data(), initial.c, states);
+    const Index first = steps.reverse ? dims.T : 0;  // the slot of the initial state
+    copy_or_clear(tape.h.data() + first * states, initial.h, states);
+    if (has_c) copy_or_clear(tape.c.data() + (keep ? first * states : 0), initial.c, states);
     if (dims.T > 0 && dims.N > 0)
         table.forward[index]({dims, x.data, weights.weight_ih.data, weights.weight_hh.data,
                               weights.bias_ih.data, weights.bias_hh.data, steps.lengths.data,
-                              steps.reset.data, tape.h.data(), tape.c.data(), tape.gates.data(), keep,
-                              static_cast<int>(get_num_threads())});
+                              steps.reset.data, steps.reverse, tape.h.data(), tape.c.data(),
+                              tape.gates.data(), keep, static_cast<int>(get_num_threads())});
 
     Forward<R> result;
-    result.y = tape.h.slice(1, dims.T + 1);
+    result.y = steps.reverse ? tape.h.slice(0, dims.T) : tape.h.slice(1, dims.T + 1);
     // The final state is a copy: y may be written to by its owner, and outlives the tape's c.
     const auto last = [&](const Array<R>& slots) {
         Array<R> final({dims.N, dims.H});
         for (Index n = 0; n < dims.N; ++n) {
-            const Index slot = steps.lengths ? steps.lengths.data[n] : dims.T;
+            const Index length = steps.lengths ? steps.lengths.data[n] : dims.T;
+            const Index slot = !steps.reverse ? length : length > 0 ? 0 : first;
             std::copy_n(slots.data() + (slot * dims.N + n) * dims.H, dims.H, final.data() + n * dims.H);
         }
         return final;
@@ -135,9 +137,9 @@ Gradients<R> backward(Tape<R>& tape, View<const R> dy, const State<R>& dstate, R
     if (dims.T > 0 && dims.N > 0) {
         detail::table_of<R>().recurrent.backward[index](
             {dims, tape.x.data, tape.weights.weight_ih.data, tape.weights.weight_hh.data,
-             tape.steps.lengths.data, tape.steps.reset.data, tape.h.data(), tape.c.data(), tape.gates.data(),
-             dy.data, grads.x.data(), grads.h.data(), grads.c.data(), grads.weight_ih.data(),
-             grads.weight_hh.data(), grads.bias_ih.data(), grads.bias_hh.data(),
+             tape.steps.lengths.data, tape.steps.reset.data, tape.steps.reverse, tape.h.data(), tape.c.data(),
+             tape.gates.data(), dy.data, grads.x.data(), grads.h.data(), grads.c.data(),
+             grads.weight_ih.data(), grads.weight_hh.data(), grads.bias_ih.data(), grads.bias_hh.data(),
              static_cast<int>(get_num_threads())});
     } else {
         for (const Array<R>* array : {&grads.weight_ih, &grads.weight_hh, &grads.bias_ih, &grads.bias_hh})

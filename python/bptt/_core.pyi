@@ -42,6 +42,7 @@ def forward(
     lengths: Array | None,
     reset: Array | None,
     keep: bool,
+    reverse: bool = False,
 ) -> tuple[Array, Array, Array | None, Tape | None]: ...
 def backward(
     tape: Tape,
@@ -52,6 +53,7 @@ def backward(
     mean: bool,
     retain: bool,
 ) -> tuple[Array, Array, Array | None, Array, Array, Array | None, Array | None]: ...
+
 class Stream:
     """One sequence, one step at a time, with weights that were packed once."""
 

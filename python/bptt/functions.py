@@ -67,6 +67,7 @@ def rnn_forward(
     lengths: Array | None = None,
     reset: Array | None = None,
     nonlinearity: str = "tanh",
+    reverse: bool = False,
 ) -> tuple[Array, Array, Tape]:
     """All steps of `h_t = phi(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)` (Elman 1990).
 
@@ -78,15 +79,19 @@ def rnn_forward(
             its end y is zero and its state stays.
         reset: (T, N) bool: where True, that sequence's state is zero before that step.
         nonlinearity: phi: "tanh", "relu" or "identity".
+        reverse: whether each sequence is run from its own end, step lengths[n] - 1, to step 0,
+            whose state is then the final one. y stays in the order of x. reset[t] parts step t from
+            step t-1 in this direction too: the state is zero before step t-1.
 
     Returns:
         y (T, N, H), the hidden states of all steps; the final state (N, H), each sequence's at its
         own end; and the tape.
     """
+    reverse = _validate.flag("rnn_forward", "reverse", reverse)
     _validate.instance("rnn_forward", "weights", weights, Weights)
     cell = _validate.choice("rnn_forward", "nonlinearity", nonlinearity, NONLINEARITIES)
     h = _single("rnn_forward", "state", state)
-    y, h, _, tape = _core.forward(cell, x, *weights, h, None, lengths, reset, True)
+    y, h, _, tape = _core.forward(cell, x, *weights, h, None, lengths, reset, True, reverse)
     assert tape is not None
     return y, h, tape
 
@@ -117,6 +122,7 @@ def lstm_forward(
     state: Pair | None = None,
     lengths: Array | None = None,
     reset: Array | None = None,
+    reverse: bool = False,
 ) -> tuple[Array, Pair, Tape]:
     """All steps of the LSTM (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000).
 
@@ -127,14 +133,15 @@ def lstm_forward(
         x: (T, N, D).
         weights: of G = 4.
         state: the pair (h, c) before the first step, each (N, H); None, whole or within, is zero.
-        lengths, reset: as in `rnn_forward`.
+        lengths, reset, reverse: as in `rnn_forward`.
 
     Returns:
         y (T, N, H), the final state (h, c), and the tape.
     """
+    reverse = _validate.flag("lstm_forward", "reverse", reverse)
     _validate.instance("lstm_forward", "weights", weights, Weights)
     h, c = _pair("lstm_forward", "state", state)
-    y, h, c, tape = _core.forward("lstm", x, *weights, h, c, lengths, reset, True)
+    y, h, c, tape = _core.forward("lstm", x, *weights, h, c, lengths, reset, True, reverse)
     assert c is not None
     assert tape is not None
     return y, (h, c), tape
@@ -163,23 +170,25 @@ def gru_forward(
     lengths: Array | None = None,
     reset: Array | None = None,
     reset_after: bool = True,
+    reverse: bool = False,
 ) -> tuple[Array, Array, Tape]:
     """All steps of the GRU (Cho et al. 2014): `h_t = (1-z)*n + z*h_{t-1}`.
 
     Args:
         x: (T, N, D).
         weights: of G = 3.
-        state, lengths, reset: as in `rnn_forward`.
+        state, lengths, reset, reverse: as in `rnn_forward`.
         reset_after: True (PyTorch, cuDNN, Keras): `n = tanh(W_in x + b_in + r*(W_hn h + b_hn))`.
             False (Cho et al., ONNX by default): `n = tanh(W_in x + b_in + W_hn (r*h) + b_hn)`.
 
     Returns:
         y (T, N, H), the final state (N, H), and the tape.
     """
+    reverse = _validate.flag("gru_forward", "reverse", reverse)
     _validate.instance("gru_forward", "weights", weights, Weights)
     cell = gru_cell("gru_forward", reset_after)
     h = _single("gru_forward", "state", state)
-    y, h, _, tape = _core.forward(cell, x, *weights, h, None, lengths, reset, True)
+    y, h, _, tape = _core.forward(cell, x, *weights, h, None, lengths, reset, True, reverse)
     assert tape is not None
     return y, h, tape
 

@@ -15,7 +15,8 @@ struct Tape {
     View<const R> x;     // (T, N, D)
     Weights<R> weights;
     Steps steps;
-    Array<R> h;          // (T+1, N, H); slot 0 is the initial state, y is slots 1..T
+    Array<R> h;          // (T+1, N, H); slot 0 is the initial state, y is slots 1..T. In reverse:
+                         // slot T is the initial state, y is slots 0..T-1
     Array<R> c;          // (T+1, N, H), LSTM only
     Array<R> gates;      // (T, N, kept*H): what the cell keeps of its activated gates
     bool consumed = false;
@@ -29,7 +30,7 @@ struct Tape {
 template <class R>
 struct Forward {
     Array<R> y;   // (T, N, H): the hidden states of all steps; zero beyond a sequence's end
-    Array<R> h;   // (N, H): each sequence's state at its own end
+    Array<R> h;   // (N, H): each sequence's state at its own end, in reverse after step 0
     Array<R> c;   // (N, H), LSTM only
     Tape<R> tape; // empty where nothing was to be kept
 };

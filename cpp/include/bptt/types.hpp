@@ -138,10 +138,12 @@ struct State {
     View<const R> c;  // (N, H), LSTM only
 };
 
-// Which steps count. Both are optional.
+// Which steps count, and in which direction. All are optional.
 struct Steps {
     View<const std::int64_t> lengths;  // (N,): sequence n ends after lengths[n] steps, 0 <= lengths[n] <= T
     View<const bool> reset;            // (T, N): where true, that sequence's state is zero before that step
+    bool reverse = false;              // from each sequence's own end to step 0; reset[t], which parts step t
+                                       // from step t-1, then makes the state zero before step t-1
 };
 
 enum class Reduction { sum, mean };

@@ -32,7 +32,7 @@ public:
           threads_(team_.threads()),
           by_units_(plan_.split == Split::units && threads_ > 1),
           chunk_(smaller(T_, larger<Index>(1, kBackwardChunkRows / N_))),
-          sequences_(args.dims, args.lengths),
+          sequences_(args.dims, args.lengths, args.reverse),
           zeros_(larger(H_, D_)),
           delta_(chunk_ * N_ * row_),
           weights_(by_units_ ? threads_ : 1, *this),
@@ -98,12 +98,19 @@ private:
     };
 
     BPTT_INLINE R* delta_row(Index t, Index n) const { return delta_.data() + (t % chunk_ * N_ + n) * row_; }
-    BPTT_INLINE const R* gate_row(Index t, Index n) const { return a_.gates + (t * N_ + n) * row_; }
-    BPTT_INLINE bool is_reset(Index t, Index n) const { return a_.reset != nullptr && a_.reset[t * N_ + n]; }
+    BPTT_INLINE Index place(Index t, Index n) const { return sequences_.place(t, n); }
+    BPTT_INLINE const R* gate_row(Index t, Index n) const { return a_.gates + (place(t, n) * N_ + n) * row_; }
+    BPTT_INLINE bool is_reset(Index t, Index n) const {
+        return a_.reset != nullptr && sequences_.is_reset(a_.reset, t, n);
+    }
     BPTT_INLINE const R* h(Index slot, Index n) const { return a_.h + (slot * N_ + n) * H_; }
     BPTT_INLINE const R* c(Index slot, Index n) const { return a_.c + (slot * N_ + n) * H_; }
-    BPTT_INLINE const R* h_before(Index t, Index n) const { return is_reset(t, n) ? zeros_.data() : h(t, n); }
-    BPTT_INLINE const R* c_before(Index t, Index n) const { return is_reset(t, n) ? zeros_.data() : c(t, n); }
+    BPTT_INLINE const R* h_before(Index t, Index n) const {
+        return is_reset(t, n) ? zeros_.data() : h(sequences_.slot_before(t, n), n);
+    }
+    BPTT_INLINE const R* c_before(Index t, Index n) const {
+        return is_reset(t, n) ? zeros_.data() : c(sequences_.slot_before(t, n), n);
+    }
 
     // Neighbouring columns of delta that are multiplied with the same right operands, and where the
     // results go.
@@ -188,13 +195,14 @@ private:
     template <int phase>
     BPTT_INLINE void pointwise(Index t, Index n, Range units) const {
         constexpr Index W = Vec<R>::size;
+        const Index after = sequences_.slot_after(t, n);
         const Step step{delta_row(t, n),
                         Cell::kept > 0 ? gate_row(t, n) : nullptr,
                         h_before(t, n),
-                        h(t + 1, n),
+                        h(after, n),
                         Cell::has_c ? c_before(t, n) : nullptr,
-                        Cell::has_c ? c(t + 1, n) : nullptr,
-                        a_.dy != nullptr ? a_.dy + (t * N_ + n) * H_ : zeros_.data(),
+                        Cell::has_c ? c(after, n) : nullptr,
+                        a_.dy != nullptr ? a_.dy + (place(t, n) * N_ + n) * H_ : zeros_.data(),
                         a_.dh + n * H_,
                         Cell::has_c ? a_.dc + n * H_ : nullptr};
         Index j = units.first;
@@ -260,7 +268,7 @@ private:
                 for (Index i = 0, alive = sequences_.alive(t); i < alive; ++i, ++k) body(k, t, sequences_.at(i));
             return k;
         };
-        K = each_row([&](Index k, Index t, Index n) { own.right[k] = a_.x + (t * N_ + n) * D_; });
+        K = each_row([&](Index k, Index t, Index n) { own.right[k] = a_.x + (place(t, n) * N_ + n) * D_; });
         right_x_.pack(own.right.data(), K, thread, threads_);
         each_row([&](Index k, Index t, Index n) { own.right[k] = h_before(t, n); });
         right_source_[0].pack(own.right.data(), K, thread, threads_);
@@ -277,7 +285,7 @@ private:
             constexpr Window window = ih_window<Cell>();
             each_row([&](Index k, Index t, Index n) {
                 own.delta[k] = delta_row(t, n) + window.first * H_;
-                own.to[k] = a_.dx + (t * N_ + n) * D_;
+                own.to[k] = a_.dx + (place(t, n) * N_ + n) * D_;
             });
             const Range mine = share(K, thread, threads_);
             const Panels<R>& b = ih_.panels();

@@ -29,7 +29,7 @@ public:
           threads_(team_.threads()),
           by_units_(plan_.split == Split::units && threads_ > 1),
           chunk_(chunk_length()),
-          sequences_(args.dims, args.lengths),
+          sequences_(args.dims, args.lengths, args.reverse),
           zeros_(H_),
           work_(args.gates != nullptr ? 0 : chunk_ * N_ * row_),
           weights_(by_units_ ? threads_ : 1, D_, H_, by_units_ ? threads_ : 1),
@@ -56,15 +56,22 @@ private:
     }
 
     BPTT_INLINE R* working_row(Index t, Index n) const {
-        return a_.gates != nullptr ? a_.gates + (t * N_ + n) * row_
+        return a_.gates != nullptr ? a_.gates + (place(t, n) * N_ + n) * row_
                                    : work_.data() + (t % chunk_ * N_ + n) * row_;
     }
+    BPTT_INLINE Index place(Index t, Index n) const { return sequences_.place(t, n); }
     BPTT_INLINE R* h(Index slot, Index n) const { return a_.h + (slot * N_ + n) * H_; }
     BPTT_INLINE R* c(Index slot, Index n) const { return a_.c + ((a_.keep ? slot * N_ : 0) + n) * H_; }
     // The states that step t starts from: those of before, or zero after a reset.
-    BPTT_INLINE bool is_reset(Index t, Index n) const { return a_.reset != nullptr && a_.reset[t * N_ + n]; }
-    BPTT_INLINE const R* h_before(Index t, Index n) const { return is_reset(t, n) ? zeros_.data() : h(t, n); }
-    BPTT_INLINE const R* c_before(Index t, Index n) const { return is_reset(t, n) ? zeros_.data() : c(t, n); }
+    BPTT_INLINE bool is_reset(Index t, Index n) const {
+        return a_.reset != nullptr && sequences_.is_reset(a_.reset, t, n);
+    }
+    BPTT_INLINE const R* h_before(Index t, Index n) const {
+        return is_reset(t, n) ? zeros_.data() : h(sequences_.slot_before(t, n), n);
+    }
+    BPTT_INLINE const R* c_before(Index t, Index n) const {
+        return is_reset(t, n) ? zeros_.data() : c(sequences_.slot_before(t, n), n);
+    }
 
     void loop(int thread, Barrier& barrier) const {
         const ForwardWeights<Cell, R>& weights = weights_[by_units_ ? thread : 0];
@@ -97,7 +104,7 @@ private:
         for (Index t = t0; t < t1; ++t)
             for (Index i = 0, alive = rows.alive(t); i < alive; ++i, ++m) {
                 const Index n = rows.at(i);
-                own.from[m] = a_.x + (t * N_ + n) * D_;
+                own.from[m] = a_.x + (place(t, n) * N_ + n) * D_;
                 own.to[m] = working_row(t, n);
             }
         const Panels<R>& b = weights.ih.panels();
@@ -125,14 +132,17 @@ private:
     template <int phase>
     BPTT_INLINE void pointwise(Index t, Index n, R* row, Range units) const {
         const R* const h_prev = h_before(t, n);
-        forward_pointwise<Cell, phase>(H_, units, row, h_prev, Cell::has_c ? c_before(t, n) : h_prev, h(t + 1, n),
-                                       Cell::has_c ? c(t + 1, n) : nullptr);
+        const Index after = sequences_.slot_after(t, n);
+        forward_pointwise<Cell, phase>(H_, units, row, h_prev, Cell::has_c ? c_before(t, n) : h_prev,
+                                       h(after, n), Cell::has_c ? c(after, n) : nullptr);
     }
 
     // Beyond a sequence's end y is zero.
     void clear_ended(Index t, const Rows& rows, Range units) const {
-        for (Index i = rows.alive(t); i < rows.count; ++i)
-            fill<R>(h(t + 1, rows.at(i)) + units.first, units.count(), R(0));
+        for (Index i = rows.alive(t); i < rows.count; ++i) {
+            const Index n = rows.at(i);
+            fill<R>(h(sequences_.slot_after(t, n), n) + units.first, units.count(), R(0));
+        }
     }
 
     const kernels::ForwardArgs<R>& a_;

@@ -12,11 +12,17 @@ namespace bptt::BPTT_SET {
 
 // The sequences from longest to shortest and how many of them are alive at each step. Without lengths
 // all are, in their own order.
+//
+// The loops count the steps in the order in which they are taken. Where step t of a sequence stands in the
+// caller's arrays, and between which slots of the states, is said here: in reverse it is the sequence's
+// t-th step from its end, and goes from the slot above to the slot below.
 class Sequences {
 public:
-    Sequences(const Dims& dims, const std::int64_t* lengths)
+    Sequences(const Dims& dims, const std::int64_t* lengths, bool reverse)
         : N_(dims.N),
           T_(dims.T),
+          lengths_(lengths),
+          reverse_(reverse),
           order_(lengths != nullptr ? dims.N : 0),
           alive_(lengths != nullptr ? dims.T + 2 : 0),
           given_(lengths != nullptr) {
@@ -33,8 +39,29 @@ public:
     BPTT_INLINE Index alive(Index t) const { return given_ ? alive_[t] : N_; }
     BPTT_INLINE Index at(Index place) const { return given_ ? order_[place] : place; }
 
+    // Where step t of sequence n stands; beyond its end every step stands at its own place.
+    BPTT_INLINE Index place(Index t, Index n) const {
+        if (!reverse_) return t;
+        const Index length = given_ ? static_cast<Index>(lengths_[n]) : T_;
+        return t < length ? length - 1 - t : t;
+    }
+    // The slots of the states before and after it. The first step in reverse starts from slot T: slot
+    // length is a shorter sequence's y beyond its end, which is zero.
+    BPTT_INLINE Index slot_before(Index t, Index n) const {
+        return !reverse_ ? t : t == 0 ? T_ : place(t, n) + 1;
+    }
+    BPTT_INLINE Index slot_after(Index t, Index n) const { return reverse_ ? place(t, n) : t + 1; }
+    // Whether a reset stands between this step and the one taken before it: reset[t] parts step t from
+    // step t-1, whichever of them comes first.
+    BPTT_INLINE bool is_reset(const bool* reset, Index t, Index n) const {
+        const Index slot = slot_before(t, n);
+        return slot < T_ && reset[slot * N_ + n];
+    }
+
 private:
     Index N_, T_;
+    const std::int64_t* lengths_;
+    bool reverse_;
     Space<Index> order_;
     Space<Index> alive_;
     bool given_;

@@ -16,8 +16,9 @@ struct ForwardArgs {
     const R *bias_ih, *bias_hh;   // both or neither
     const std::int64_t* lengths;  // or null
     const bool* reset;            // or null
-    R* h;                         // (T+1, N, H), slot 0 filled
-    R* c;                         // (T+1, N, H), slot 0 filled; without a tape (N, H), updated in place
+    bool reverse;                 // from each sequence's end to its beginning
+    R* h;                         // (T+1, N, H), slot 0 (in reverse T) filled
+    R* c;                         // (T+1, N, H), likewise; without a tape (N, H), updated in place
     R* gates;                     // (T, N, kept*H); null without a tape, and where the cell keeps none
     bool keep;                    // whether there is a tape
     int threads;
@@ -30,6 +31,7 @@ struct BackwardArgs {
     const R *weight_ih, *weight_hh;
     const std::int64_t* lengths;  // or null
     const bool* reset;            // or null
+    bool reverse;
     const R *h, *c, *gates;       // the tape
     const R* dy;                  // (T, N, H), or null
     R* dx;                        // (T, N, D), or null: not wanted
