@@ -16,10 +16,10 @@ from models import V, character_model
         ({"hidden_size": 0}, ValueError, "hidden_size is 0"),
         ({"hidden_size": True}, TypeError, "hidden_size is True"),
         ({"num_layers": 0}, ValueError, "num_layers is 0"),
-        ({"num_layers": 2}, NotImplementedError, "num_layers > 1 is not there yet"),
-        ({"bidirectional": True}, NotImplementedError, "bidirectional=True is not there yet"),
+        ({"num_layers": 1.5}, TypeError, "num_layers is 1.5"),
         ({"bidirectional": 1}, TypeError, "bidirectional is 1"),
-        ({"dropout": 0.5}, NotImplementedError, "dropout > 0 is not there yet"),
+        ({"dropout": 0.5}, ValueError, "dropout is 0.5, expected 0 with num_layers = 1: it acts"),
+        ({"learn_initial_state": None}, TypeError, "learn_initial_state is None"),
         ({"dropout": float("nan")}, ValueError, "dropout is nan"),
         ({"dropout": 1.0}, ValueError, r"dropout is 1.0 \(float\), expected a number in \[0, 1\)"),
         ({"dropout": "0"}, TypeError, "dropout is '0'"),
@@ -134,6 +134,81 @@ def test_one_step_takes_one_step():
         bptt.LSTM(4, 5).step(np.zeros(4, np.float32))
     with pytest.raises(TypeError, match=r"LSTM.step: x_t is a list, expected \(N, 4\)"):
         bptt.LSTM(4, 5).step([[0.0] * 4])
+
+
+LAYERS = [bptt.RNN, bptt.LSTM, bptt.GRU]
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("method", ["forward", "predict"])
+@pytest.mark.parametrize(
+    ("arguments", "error", "sentence"),
+    [
+        (
+            {"lengths": np.array([1, -1, 2])},
+            ValueError,
+            r"lengths\[1\] is -1, expected 0 <= length",
+        ),
+        ({"lengths": np.array([1, 2, 3])}, ValueError, r"lengths\[2\] is 3, expected .* T = 2"),
+        ({"lengths": np.array([1, 2])}, ValueError, r"lengths has shape \(2,\), expected \(N,\)"),
+        ({"lengths": np.ones(3)}, TypeError, "lengths has dtype float64, expected integers"),
+        ({"lengths": np.ones(3, bool)}, TypeError, "lengths has dtype bool, expected integers"),
+        ({"lengths": [1, 2, 2]}, TypeError, "lengths is a list"),
+        ({"reset": np.zeros((3, 2), bool)}, ValueError, r"reset has .*\(3, 2\), expected \(T, N\)"),
+        ({"reset": np.zeros((2, 3), int)}, TypeError, "reset has dtype int64, expected bool"),
+        ({"reset": np.zeros((2, 3, 1), bool)}, ValueError, r"reset has shape \(2, 3, 1\)"),
+    ],
+)
+def test_lengths_and_resets_that_do_not_fit_are_refused(kind, method, arguments, error, sentence):
+    layer = kind(4, 5, num_layers=2, bidirectional=True)
+    with pytest.raises(error, match=f"^{kind.__name__.lower()}_forward: {sentence}"):
+        getattr(layer, method)(np.zeros((2, 3, 4), np.float32), **arguments)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_states_stacked_in_another_order_are_refused(kind, bidirectional):
+    layer = kind(4, 5, num_layers=3, bidirectional=bidirectional)
+    rows = 6 if bidirectional else 3
+    x = np.zeros((2, 7, 4), np.float32)
+    y, _, tape = layer.forward(x)
+    letters = r"num_layers\*directions" if bidirectional else "num_layers"
+    for shape in ((7, rows, 5), (rows - 1, 7, 5), (rows + 1, 7, 5), (7, 5), (1, 7, 5)):
+        wrong = np.zeros(shape, np.float32)
+        state = (np.zeros((rows, 7, 5), np.float32), wrong) if kind is bptt.LSTM else wrong
+        which = r"\[1\]" if kind is bptt.LSTM else ""
+        sentence = rf"{which} has shape .*, expected \({letters}, N, H\) = \({rows}, N, 5\)$"
+        for method in ("forward", "predict"):
+            with pytest.raises(ValueError, match=f"^{kind.__name__}.{method}: state{sentence}"):
+                getattr(layer, method)(x, state)
+        with pytest.raises(ValueError, match=f"^{kind.__name__}.backward: dstate{sentence}"):
+            layer.backward(tape, y, state)
+    # The same rows, but units before sequences: the core's to see.
+    wrong = np.zeros((rows, 5, 7), np.float32)
+    with pytest.raises(ValueError, match=r"state.* has shape \(5, 7\), expected .* = \(7, 5\)"):
+        layer.forward(x, (wrong, wrong) if kind is bptt.LSTM else wrong)
+    layer.backward(tape, y)  # the refused calls consumed nothing
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_bidirectional_layer_refuses_single_steps_and_half_gradients(kind):
+    layer = kind(4, 5, bidirectional=True)
+    with pytest.raises(ValueError, match=rf"^{kind.__name__}.step: the layer is bidirectional"):
+        layer.step(np.zeros((3, 4), np.float32))
+    _, _, tape = layer.forward(np.zeros((2, 3, 4), np.float32))
+    for shape in ((2, 3, 5), (2, 3, 15), (3, 2, 10), (2, 10)):
+        with pytest.raises(
+            ValueError, match=r"backward: dy has shape .*\(T, N, 2\*H\) = \(2, 3, 10"
+        ):
+            layer.backward(tape, np.zeros(shape, np.float32))
+    with pytest.raises(TypeError, match="dy is a list, expected"):
+        layer.backward(tape, [1.0])
+    layer.backward(tape, np.zeros((2, 3, 10), np.float32))
+
+
+def test_training_is_true_or_false():
+    with pytest.raises(TypeError, match=r"^LSTM.forward: training is 1 \(int\), expected True or"):
+        bptt.LSTM(4, 5).forward(np.zeros((2, 3, 4), np.float32), training=1)
 
 
 def test_indices_outside_the_vocabulary_are_refused():

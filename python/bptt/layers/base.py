@@ -60,6 +60,21 @@ class Layer(ABC):
         for name, parameter in self._parameters.items():
             parameter[...] = values[name]
 
+    @property
+    def random_state(self) -> Any:
+        """What the next random draws (dropout) depend on, as JSON can hold it; None where there are
+        none. Setting it to what it was makes the same draws again; `ValueError` for what it never
+        was."""
+        return None
+
+    @random_state.setter
+    def random_state(self, state: Any) -> None:
+        if state is not None:
+            raise ValueError(
+                f"{type(self).__name__}: random_state is a {type(state).__name__}, "
+                "expected None: this layer draws nothing"
+            )
+
     @abstractmethod
     def forward(
         self,
@@ -89,7 +104,13 @@ class Layer(ABC):
         """
 
     @abstractmethod
-    def predict(self, x: Array, state: State = None) -> tuple[Array, State]:
+    def predict(
+        self,
+        x: Array,
+        state: State = None,
+        lengths: Array | None = None,
+        reset: Array | None = None,
+    ) -> tuple[Array, State]:
         """`forward` without a tape and not in training. Returns y and the final state."""
 
     @abstractmethod
@@ -142,7 +163,13 @@ class Stateless(Layer):
         self._no_state("forward", "state", state)
         return self._apply(x), None, LayerTape(self, x)
 
-    def predict(self, x: Array, state: State = None) -> tuple[Array, State]:
+    def predict(
+        self,
+        x: Array,
+        state: State = None,
+        lengths: Array | None = None,  # noqa: ARG002
+        reset: Array | None = None,  # noqa: ARG002
+    ) -> tuple[Array, State]:
         self._no_state("predict", "state", state)
         return self._apply(x), None
 

@@ -42,6 +42,27 @@ class Sequential(Layer):
     def __repr__(self) -> str:
         return f"Sequential({', '.join(map(repr, self.layers))})"
 
+    @property
+    def random_state(self) -> Any:
+        """One entry a layer."""
+        return [layer.random_state for layer in self.layers]
+
+    @random_state.setter
+    def random_state(self, state: Any) -> None:
+        if not isinstance(state, (tuple, list)) or len(state) != len(self.layers):
+            raise ValueError(
+                f"Sequential: random_state is {state!r}, "
+                f"expected one entry for each of {len(self.layers)} layers"
+            )
+        before = self.random_state
+        try:
+            for layer, its_state in zip(self.layers, state, strict=True):
+                layer.random_state = its_state
+        except ValueError:
+            for layer, its_state in zip(self.layers, before, strict=True):
+                layer.random_state = its_state
+            raise
+
     def forward(
         self,
         x: Array,
@@ -80,12 +101,18 @@ class Sequential(Layer):
         }
         return LayerGradients(dy, tuple(g.state for g in found), parameters)
 
-    def predict(self, x: Array, state: State = None) -> tuple[Array, State]:
+    def predict(
+        self,
+        x: Array,
+        state: State = None,
+        lengths: Array | None = None,
+        reset: Array | None = None,
+    ) -> tuple[Array, State]:
         states = []
         for layer, its_state in zip(
             self.layers, self._split("predict", "state", state), strict=True
         ):
-            x, new_state = layer.predict(x, its_state)
+            x, new_state = layer.predict(x, its_state, lengths, reset)
             states.append(new_state)
         return x, tuple(states)
 
