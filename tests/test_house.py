@@ -121,6 +121,8 @@ MAY_IMPORT = {
     "layers.dense": {"_core", "_validate", "layers.base"},
     "layers.recurrent": {"_core", "_validate", "functions", "layers.base"},
     "layers.sequential": {"_validate", "layers.base"},
+    "init": {"_validate", "layers", "layers.recurrent"},
+    "convert": {"_validate", "layers", "layers.recurrent"},
     "layers": {"layers.base", "layers.dense", "layers.recurrent", "layers.sequential"},
     "stream": {"_core", "_validate", "layers", "layers.base"},
     "schedule": {"_validate", "layers", "layers.base", "losses"},
@@ -130,8 +132,8 @@ MAY_IMPORT = {
     "cli": {"bench", "charmodel", "io", "plot", "runtime"},
     "__main__": {"cli"},
     "": {
-        *("_core", "functions", "io", "layers", "losses", "optim", "runtime"),
-        *("schedule", "stream", "trainer"),
+        *("_core", "convert", "functions", "init", "io", "layers", "losses"),
+        *("optim", "runtime", "schedule", "stream", "trainer"),
     },
 }
 

@@ -4,7 +4,7 @@ Letters: T time steps, N sequences, D input features, H hidden units. Arrays are
 time-major, (T, N, D), float32 or float64.
 """
 
-from bptt import io, losses, optim, runtime
+from bptt import convert, init, io, losses, optim, runtime
 from bptt._core import __version__
 from bptt.functions import (
     Gradients,
@@ -39,9 +39,11 @@ __all__ = [
     "TruncatedBPTT",
     "Weights",
     "__version__",
+    "convert",
     "get_num_threads",
     "gru_backward",
     "gru_forward",
+    "init",
     "io",
     "losses",
     "lstm_backward",
