@@ -391,59 +391,6 @@ def embedding_backward(index: Array, dy: Array, num_embeddings: int) -> Array:
     return dweight
 
 
-# ---- losses: (value, dL/dprediction) -------------------------------------------------------------
-#
-# mask: True where an element counts. "mean" divides by how many do; where none does, all is zero.
-
-
-def _reduced(terms: Array, slopes: Array, mask: Array, reduction: str) -> tuple[float, Array]:
-    """mask has terms' shape; slopes may have one dimension more."""
-    count = max(1, int(mask.sum())) if reduction == "mean" else 1
-    wide = mask.reshape(mask.shape + (1,) * (slopes.ndim - mask.ndim))
-    value = float(np.where(mask, terms, 0).sum(dtype=np.float64)) / count
-    return value, (np.where(wide, slopes, 0) / count).astype(slopes.dtype)
-
-
-def _mask_of_elements(mask: Array | None, prediction: Array) -> Array:
-    """A mask of rows (the prediction's shape without its last dimension) speaks of whole rows."""
-    if mask is None:
-        return np.ones(prediction.shape, bool)
-    if mask.ndim < prediction.ndim:
-        mask = mask[..., None]
-    return np.broadcast_to(mask, prediction.shape)
-
-
-def mse(
-    prediction: Array, target: Array, mask: Array | None = None, reduction: str = "mean"
-) -> tuple[float, Array]:
-    """(prediction - target)^2."""
-    difference = prediction - target
-    return _reduced(difference**2, 2 * difference, _mask_of_elements(mask, prediction), reduction)
-
-
-def binary_cross_entropy_with_logits(
-    prediction: Array, target: Array, mask: Array | None = None, reduction: str = "mean"
-) -> tuple[float, Array]:
-    """-target*log(s) - (1-target)*log(1-s) with s = sigmoid(prediction)."""
-    terms = np.logaddexp(0, prediction) - target * prediction
-    slopes = sigmoid(prediction) - target
-    return _reduced(terms, slopes, _mask_of_elements(mask, prediction), reduction)
-
-
-def softmax_cross_entropy(
-    prediction: Array, target: Array, mask: Array | None = None, reduction: str = "mean"
-) -> tuple[float, Array]:
-    """-log softmax(prediction (..., V))[target (...)]. A target that is masked out is not read."""
-    mask = np.ones(target.shape, bool) if mask is None else mask
-    at = np.where(mask, target, 0)[..., None]
-    shifted = prediction - prediction.max(axis=-1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    slopes = np.exp(log_p)
-    terms = -np.take_along_axis(log_p, at, axis=-1)[..., 0]
-    np.put_along_axis(slopes, at, np.take_along_axis(slopes, at, axis=-1) - 1, axis=-1)
-    return _reduced(terms, slopes, mask, reduction)
-
-
 # ---- optimizers: a parameter p and its gradient g; they return p and their own arrays, new -------
 
 

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import reference
+import reference_losses
 from reference import CELLS
 
 Array = NDArray[Any]
@@ -145,7 +146,7 @@ def test_truncated_bptt_of_the_identity_keeps_the_short_paths() -> None:
 def test_element_wise_losses(
     name: str, mask: str | None, reduction: str, rng: np.random.Generator
 ) -> None:
-    loss = getattr(reference, name)
+    loss = getattr(reference_losses, name)
     prediction, target = rng.standard_normal((3, 2, 4)), rng.random((3, 2, 4))
     valid = {
         None: None,
@@ -172,16 +173,16 @@ def test_softmax_cross_entropy(reduction: str, rng: np.random.Generator) -> None
     prediction, target = rng.standard_normal((3, 2, 4)), rng.integers(0, 4, (3, 2))
     mask = np.array([[True, False], [True, True], [False, True]])
     target[~mask] = -100
-    value, gradient = reference.softmax_cross_entropy(prediction, target, mask, reduction)
+    value, gradient = reference_losses.softmax_cross_entropy(prediction, target, mask, reduction)
     p = np.exp(prediction) / np.exp(prediction).sum(axis=-1, keepdims=True)
     by_hand = -sum(np.log(p[i][target[i]]) for i in np.ndindex(3, 2) if mask[i])
     np.testing.assert_allclose(value, by_hand / (4 if reduction == "mean" else 1), rtol=1e-12)
 
     def again() -> float:
-        return reference.softmax_cross_entropy(prediction, target, mask, reduction)[0]
+        return reference_losses.softmax_cross_entropy(prediction, target, mask, reduction)[0]
 
     np.testing.assert_allclose(gradient, slope(again, prediction), atol=1e-8)
-    huge = reference.softmax_cross_entropy(1e4 * prediction, target, mask)
+    huge = reference_losses.softmax_cross_entropy(1e4 * prediction, target, mask)
     assert np.isfinite(huge[0])
     assert np.isfinite(huge[1]).all()
 

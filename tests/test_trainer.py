@@ -208,7 +208,7 @@ def test_a_learning_rate_far_too_large_ends_in_a_divergence_error(rng):
         ({"model": None}, TypeError, "model is a NoneType, expected a Layer"),
         ({"loss": "mse"}, TypeError, "loss is a str, expected a Callable"),
         ({"optimizer": bptt.optim.Adam}, TypeError, "optimizer is a .*, expected a Optimizer"),
-        ({"schedule": (4, 6)}, TypeError, "schedule is a tuple, expected a TruncatedBPTT"),
+        ({"schedule": (4, 6)}, TypeError, "schedule is a tuple, expected a Schedule"),
         ({"clip_norm": 0}, ValueError, "clip_norm is 0"),
         ({"clip_norm": float("nan")}, ValueError, "clip_norm is nan"),
         ({"clip_norm": "1"}, TypeError, "clip_norm is '1'"),

@@ -10,7 +10,9 @@ Reduction reduction_of(const std::string& caller, py::handle reduction) {
     const std::string name = py::cast<std::string>(reduction);
     if (name == "mean") return Reduction::mean;
     if (name == "sum") return Reduction::sum;
-    throw py::value_error(caller + ": reduction is \"" + name + "\", expected \"mean\" or \"sum\"");
+    if (name == "mean_sequences") return Reduction::mean_sequences;
+    throw py::value_error(caller + ": reduction is \"" + name +
+                          "\", expected \"mean\", \"sum\" or \"mean_sequences\"");
 }
 
 // Target: how the target comes in. The loss is called without the GIL.
@@ -24,32 +26,65 @@ py::tuple loss_of(const std::string& caller, LossOf loss_of, py::handle predicti
     Loss<R> loss;
     {
         py::gil_scoped_release without_gil;
-        loss = loss_of(prediction_in, target_in, mask_in, reduce);
+        loss = loss_of(prediction_in.view(), target_in.view(), mask_in.view(), reduce);
     }
     return py::make_tuple(loss.value, to_numpy(loss.gradient));
 }
 
-template <class Single, class Double, class OfSingle, class OfDouble>
-void define(py::module_& module, const char* name, OfSingle of_single, OfDouble of_double) {
+// Losses whose target is of the prediction's dtype. Option: the type of the one that the loss has of its own.
+template <class... Option, class OfSingle, class OfDouble, class... Name>
+void define(py::module_& module, const char* name, OfSingle of_single, OfDouble of_double,
+            Name... option_name) {
     module.def(
         name,
-        [=](py::object prediction, py::object target, py::object mask, py::object reduction) {
+        [=](py::object prediction, py::object target, py::object mask, py::object reduction,
+            Option... option) {
+            const auto with_option = [=](auto loss) {
+                return [=](auto... arguments) { return loss(arguments..., option...); };
+            };
             return is_single(name, "prediction", prediction)
-                       ? loss_of<float, Single>(name, of_single, prediction, target, mask, reduction)
-                       : loss_of<double, Double>(name, of_double, prediction, target, mask, reduction);
+                       ? loss_of<float, Input<float>>(name, with_option(of_single), prediction, target, mask,
+                                                      reduction)
+                       : loss_of<double, Input<double>>(name, with_option(of_double), prediction, target,
+                                                        mask, reduction);
         },
-        py::arg("prediction"), py::arg("target"), py::arg("mask").none(true), py::arg("reduction"));
+        py::arg("prediction"), py::arg("target"), py::arg("mask").none(true), py::arg("reduction"),
+        option_name...);
+}
+
+template <class R>
+py::tuple cross_entropy(py::handle prediction, py::handle target, py::handle mask, py::handle reduction,
+                        py::handle class_weights, double label_smoothing,
+                        std::optional<std::int64_t> ignore_index) {
+    constexpr const char* name = "softmax_cross_entropy";
+    const Input<R> weights(name, "class_weights", class_weights);
+    const SoftmaxOptions<R> options{weights, label_smoothing, ignore_index};
+    const auto loss = [&](View<const R> logits, View<const std::int64_t> indices, View<const bool> valid,
+                          Reduction how) {
+        return softmax_cross_entropy<R>(logits, indices, valid, how, options);
+    };
+    return loss_of<R, IndexInput>(name, loss, prediction, target, mask, reduction);
 }
 
 }  // namespace
 
 void register_losses(py::module_& module) {
-    define<IndexInput, IndexInput>(module, "softmax_cross_entropy", softmax_cross_entropy<float>,
-                                   softmax_cross_entropy<double>);
-    define<Input<float>, Input<double>>(module, "mse", mse<float>, mse<double>);
-    define<Input<float>, Input<double>>(module, "binary_cross_entropy_with_logits",
-                                        binary_cross_entropy_with_logits<float>,
-                                        binary_cross_entropy_with_logits<double>);
+    define(module, "mse", mse<float>, mse<double>);
+    define<double>(module, "huber", huber<float>, huber<double>, py::arg("delta"));
+    define<bool>(module, "gaussian_nll", gaussian_nll<float>, gaussian_nll<double>, py::arg("full"));
+    define(module, "binary_cross_entropy_with_logits", binary_cross_entropy_with_logits<float>,
+           binary_cross_entropy_with_logits<double>);
+    module.def(
+        "softmax_cross_entropy",
+        [](py::object prediction, py::object target, py::object mask, py::object reduction,
+           py::object class_weights, double label_smoothing, std::optional<std::int64_t> ignore_index) {
+            return (is_single("softmax_cross_entropy", "prediction", prediction)
+                        ? cross_entropy<float>
+                        : cross_entropy<double>)(prediction, target, mask, reduction, class_weights,
+                                                 label_smoothing, ignore_index);
+        },
+        py::arg("prediction"), py::arg("target"), py::arg("mask").none(true), py::arg("reduction"),
+        py::arg("class_weights").none(true), py::arg("label_smoothing"), py::arg("ignore_index").none(true));
 }
 
 }  // namespace bptt::bindings

@@ -107,51 +107,53 @@ void register_optim(py::module_& module) {
     module.def(
         "sgd",
         [](py::object parameters, py::object gradients, py::object velocity, double lr, double momentum,
-           bool nesterov, double weight_decay) {
+           bool nesterov, double weight_decay, const std::vector<bool>& spared) {
             update("sgd",
                    [=](const auto& p, const auto& g, const auto& own, const auto&) {
-                       sgd(p, g, own, lr, momentum, nesterov, weight_decay);
+                       sgd(p, g, own, lr, momentum, nesterov, weight_decay, spared);
                    },
                    parameters, gradients, {"velocity", velocity});
         },
         arg("parameters"), arg("gradients"), arg("velocity"), arg("lr"), arg("momentum"), arg("nesterov"),
-        arg("weight_decay"));
+        arg("weight_decay"), arg("spared"));
     module.def(
         "rmsprop",
         [](py::object parameters, py::object gradients, py::object square_average, double lr, double alpha,
-           double eps, double weight_decay) {
+           double eps, double weight_decay, const std::vector<bool>& spared) {
             update("rmsprop",
                    [=](const auto& p, const auto& g, const auto& own, const auto&) {
-                       rmsprop(p, g, own, lr, alpha, eps, weight_decay);
+                       rmsprop(p, g, own, lr, alpha, eps, weight_decay, spared);
                    },
                    parameters, gradients, {"square_average", square_average});
         },
         arg("parameters"), arg("gradients"), arg("square_average"), arg("lr"), arg("alpha"), arg("eps"),
-        arg("weight_decay"));
+        arg("weight_decay"), arg("spared"));
     module.def(
         "adagrad",
         [](py::object parameters, py::object gradients, py::object square_sum, double lr, double eps,
-           double weight_decay) {
+           double weight_decay, const std::vector<bool>& spared) {
             update("adagrad",
                    [=](const auto& p, const auto& g, const auto& own, const auto&) {
-                       adagrad(p, g, own, lr, eps, weight_decay);
+                       adagrad(p, g, own, lr, eps, weight_decay, spared);
                    },
                    parameters, gradients, {"square_sum", square_sum});
         },
-        arg("parameters"), arg("gradients"), arg("square_sum"), arg("lr"), arg("eps"), arg("weight_decay"));
+        arg("parameters"), arg("gradients"), arg("square_sum"), arg("lr"), arg("eps"), arg("weight_decay"),
+        arg("spared"));
     module.def(
         "adam",
         [](py::object parameters, py::object gradients, py::object first_moment, py::object second_moment,
-           Index step, double lr, double beta1, double beta2, double eps, double weight_decay,
-           bool decoupled) {
+           Index step, double lr, double beta1, double beta2, double eps, double weight_decay, bool decoupled,
+           const std::vector<bool>& spared) {
             update("adam",
                    [=](const auto& p, const auto& g, const auto& own, const auto& second) {
-                       adam(p, g, own, second, step, lr, beta1, beta2, eps, weight_decay, decoupled);
+                       adam(p, g, own, second, step, lr, beta1, beta2, eps, weight_decay, decoupled, spared);
                    },
                    parameters, gradients, {"first_moment", first_moment}, {"second_moment", second_moment});
         },
         arg("parameters"), arg("gradients"), arg("first_moment"), arg("second_moment"), arg("step"),
-        arg("lr"), arg("beta1"), arg("beta2"), arg("eps"), arg("weight_decay"), arg("decoupled"));
+        arg("lr"), arg("beta1"), arg("beta2"), arg("eps"), arg("weight_decay"), arg("decoupled"),
+        arg("spared"));
 
     module.def(
         "global_norm",

@@ -25,6 +25,15 @@ public:
             entry.count = values != nullptr ? (*values)[i].elements() : (*gradients)[i].elements();
         }
     }
+    // Spared arrays do not decay. keep: by how much an array that does is shrunk beside its step.
+    List& decaying(double decay, const std::vector<bool>& spared, double keep = 1) {
+        for (std::size_t i = 0; i < entries_.size(); ++i) {
+            const bool decays = spared.empty() || !spared[i];
+            entries_[i].decay = static_cast<R>(decays ? decay : 0);
+            entries_[i].keep = static_cast<R>(decays ? keep : 1);
+        }
+        return *this;
+    }
     operator kernels::List<R>() const {
         return {entries_.data(), static_cast<Index>(entries_.size()), static_cast<int>(get_num_threads())};
     }
@@ -41,6 +50,7 @@ const kernels::OptimTable<R>& table() {
 // Parameters, gradients, and one array of the optimizer's own a parameter, named `own`.
 template <class R>
 void check(const validate::Caller& caller, const Arrays<R>& parameters, const Arrays<const R>& gradients,
+           const std::vector<bool>& spared,
            std::initializer_list<std::pair<const char*, const Arrays<R>*>> own) {
     validate::list(caller, parameters, "parameters");
     validate::same_list(caller, gradients, "gradients", parameters);
@@ -50,50 +60,56 @@ void check(const validate::Caller& caller, const Arrays<R>& parameters, const Ar
         written.emplace_back(name, arrays);
     }
     validate::apart(caller, written);
+    if (!spared.empty() && spared.size() != parameters.size())
+        caller.fail("spared has " + std::to_string(spared.size()) + " entries, expected " +
+                    std::to_string(parameters.size()) + ", as parameters, or none");
 }
 
 }  // namespace
 
 template <class R>
 void sgd(const Arrays<R>& parameters, const Arrays<const R>& gradients, const Arrays<R>& velocity, double lr,
-         double momentum, bool nesterov, double weight_decay) {
+         double momentum, bool nesterov, double weight_decay, const std::vector<bool>& spared) {
     const validate::Caller caller("sgd");
-    const kernels::SgdStep step{lr, momentum, weight_decay, nesterov};
+    const kernels::SgdStep step{lr, momentum, nesterov};
     if (momentum == 0 && velocity.empty()) {
-        check<R>(caller, parameters, gradients, {});
-        table<R>().sgd(List<R>(&parameters, &gradients), step);
+        check<R>(caller, parameters, gradients, spared, {});
+        table<R>().sgd(List<R>(&parameters, &gradients).decaying(weight_decay, spared), step);
     } else {
-        check<R>(caller, parameters, gradients, {{"velocity", &velocity}});
-        table<R>().sgd(List<R>(&parameters, &gradients, &velocity), step);
+        check<R>(caller, parameters, gradients, spared, {{"velocity", &velocity}});
+        table<R>().sgd(List<R>(&parameters, &gradients, &velocity).decaying(weight_decay, spared), step);
     }
 }
 
 template <class R>
 void rmsprop(const Arrays<R>& parameters, const Arrays<const R>& gradients, const Arrays<R>& square_average,
-             double lr, double alpha, double eps, double weight_decay) {
-    check<R>(validate::Caller("rmsprop"), parameters, gradients, {{"square_average", &square_average}});
-    table<R>().rmsprop(List<R>(&parameters, &gradients, &square_average), {lr, alpha, eps, weight_decay});
+             double lr, double alpha, double eps, double weight_decay, const std::vector<bool>& spared) {
+    check<R>(validate::Caller("rmsprop"), parameters, gradients, spared,
+             {{"square_average", &square_average}});
+    table<R>().rmsprop(List<R>(&parameters, &gradients, &square_average).decaying(weight_decay, spared),
+                       {lr, alpha, eps});
 }
 
 template <class R>
 void adagrad(const Arrays<R>& parameters, const Arrays<const R>& gradients, const Arrays<R>& square_sum,
-             double lr, double eps, double weight_decay) {
-    check<R>(validate::Caller("adagrad"), parameters, gradients, {{"square_sum", &square_sum}});
-    table<R>().adagrad(List<R>(&parameters, &gradients, &square_sum), {lr, eps, weight_decay});
+             double lr, double eps, double weight_decay, const std::vector<bool>& spared) {
+    check<R>(validate::Caller("adagrad"), parameters, gradients, spared, {{"square_sum", &square_sum}});
+    table<R>().adagrad(List<R>(&parameters, &gradients, &square_sum).decaying(weight_decay, spared),
+                       {lr, eps});
 }
 
 template <class R>
 void adam(const Arrays<R>& parameters, const Arrays<const R>& gradients, const Arrays<R>& first_moment,
           const Arrays<R>& second_moment, Index step, double lr, double beta1, double beta2, double eps,
-          double weight_decay, bool decoupled) {
+          double weight_decay, bool decoupled, const std::vector<bool>& spared) {
     const validate::Caller caller("adam");
     if (step < 1) caller.fail("step is " + std::to_string(step) + ", expected at least 1");
-    check<R>(caller, parameters, gradients,
+    check<R>(caller, parameters, gradients, spared,
              {{"first_moment", &first_moment}, {"second_moment", &second_moment}});
     const auto correction = [step](double beta) { return 1 - std::pow(beta, static_cast<double>(step)); };
-    table<R>().adam(List<R>(&parameters, &gradients, &first_moment, &second_moment),
-                    {beta1, beta2, eps, lr / correction(beta1), 1 / std::sqrt(correction(beta2)),
-                     decoupled ? 0 : weight_decay, decoupled ? 1 - lr * weight_decay : 1});
+    List<R> list(&parameters, &gradients, &first_moment, &second_moment);
+    list.decaying(decoupled ? 0 : weight_decay, spared, decoupled ? 1 - lr * weight_decay : 1);
+    table<R>().adam(list, {beta1, beta2, eps, lr / correction(beta1), 1 / std::sqrt(correction(beta2))});
 }
 
 template <class R>
@@ -118,22 +134,18 @@ void clip_by_value(const Arrays<R>& arrays, double limit) {
     table<R>().clip_by_value(List<R>(&arrays, nullptr), limit);
 }
 
-template void sgd(const Arrays<float>&, const Arrays<const float>&, const Arrays<float>&, double, double,
-                  bool, double);
-template void sgd(const Arrays<double>&, const Arrays<const double>&, const Arrays<double>&, double, double,
-                  bool, double);
-template void rmsprop(const Arrays<float>&, const Arrays<const float>&, const Arrays<float>&, double, double,
-                      double, double);
-template void rmsprop(const Arrays<double>&, const Arrays<const double>&, const Arrays<double>&, double,
-                      double, double, double);
-template void adagrad(const Arrays<float>&, const Arrays<const float>&, const Arrays<float>&, double, double,
-                      double);
-template void adagrad(const Arrays<double>&, const Arrays<const double>&, const Arrays<double>&, double,
-                      double, double);
-template void adam(const Arrays<float>&, const Arrays<const float>&, const Arrays<float>&,
-                   const Arrays<float>&, Index, double, double, double, double, double, bool);
-template void adam(const Arrays<double>&, const Arrays<const double>&, const Arrays<double>&,
-                   const Arrays<double>&, Index, double, double, double, double, double, bool);
+#define BPTT_INSTANTIATE(R)                                                                                 \
+    template void sgd(const Arrays<R>&, const Arrays<const R>&, const Arrays<R>&, double, double, bool,     \
+                      double, const std::vector<bool>&);                                                    \
+    template void rmsprop(const Arrays<R>&, const Arrays<const R>&, const Arrays<R>&, double, double,       \
+                          double, double, const std::vector<bool>&);                                        \
+    template void adagrad(const Arrays<R>&, const Arrays<const R>&, const Arrays<R>&, double, double,       \
+                          double, const std::vector<bool>&);                                                \
+    template void adam(const Arrays<R>&, const Arrays<const R>&, const Arrays<R>&, const Arrays<R>&, Index, \
+                       double, double, double, double, double, bool, const std::vector<bool>&);
+BPTT_INSTANTIATE(float)
+BPTT_INSTANTIATE(double)
+#undef BPTT_INSTANTIATE
 template double global_norm(const Arrays<const float>&);
 template double global_norm(const Arrays<const double>&);
 template void scale(const Arrays<float>&, double);

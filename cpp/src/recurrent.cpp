@@ -43,6 +43,11 @@ Index valid_steps(const Dims& dims, const Steps& steps) {
     return sum;
 }
 
+Index valid_sequences(const Dims& dims, const Steps& steps) {
+    if (!steps.lengths) return dims.T > 0 ? dims.N : 0;
+    return dims.N - std::count(steps.lengths.data, steps.lengths.data + dims.N, 0);
+}
+
 template <class R>
 void divide(const Array<R>& array, Index by) {
     if (!array) return;
@@ -82,8 +87,7 @@ Forward<R> forward(Cell cell, View<const R> x, const Weights<R>& weights, const 
     tape.steps = steps;
     tape.h = Array<R>({dims.T + 1, dims.N, dims.H});
     if (has_c) tape.c = keep ? Array<R>({dims.T + 1, dims.N, dims.H}) : Array<R>({dims.N, dims.H});
-    if (keep && table.kept[index] > 0)
-        tape.gates = Array<R>({dims.T, dims.N, table.kept[index] * dims.H});
+    if (keep && table.kept[index] > 0) tape.gates = Array<R>({dims.T, dims.N, table.kept[index] * dims.H});
 
     const Index first = steps.reverse ? dims.T : 0;  // the slot of the initial state
     copy_or_clear(tape.h.data() + first * states, initial.h, states);
@@ -145,8 +149,9 @@ Gradients<R> backward(Tape<R>& tape, View<const R> dy, const State<R>& dstate, R
         for (const Array<R>* array : {&grads.weight_ih, &grads.weight_hh, &grads.bias_ih, &grads.bias_hh})
             if (*array) std::fill_n(array->data(), array->elements(), R(0));
     }
-    if (reduction == Reduction::mean) {
-        const Index count = valid_steps(dims, tape.steps);
+    if (reduction != Reduction::sum) {
+        const Index count =
+            reduction == Reduction::mean ? valid_steps(dims, tape.steps) : valid_sequences(dims, tape.steps);
         for (const Array<R>* array : {&grads.weight_ih, &grads.weight_hh, &grads.bias_ih, &grads.bias_hh})
             divide(*array, count);
     }

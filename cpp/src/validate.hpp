@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <stdexcept>
 #include <string>
@@ -108,7 +109,8 @@ Index weights(const Caller& caller, Cell cell, const Weights<R>& weights, Index 
     if (D < 0) caller.at_least_one(D = weights.weight_ih.shape[1], "weight_ih", "D");
     caller.shape(weights.weight_ih, "weight_ih", {G * H, D}, "(G*H, D)");
     if (weights.bias_ih.given != weights.bias_hh.given)
-        caller.fail(weights.bias_ih.given ? "bias_ih is given without bias_hh" : "bias_hh is given without bias_ih");
+        caller.fail(weights.bias_ih.given ? "bias_ih is given without bias_hh"
+                                          : "bias_hh is given without bias_ih");
     if (weights.bias_ih) {
         caller.shape(weights.bias_ih, "bias_ih", {G * H}, "(G*H,)");
         caller.shape(weights.bias_hh, "bias_hh", {G * H}, "(G*H,)");
@@ -193,29 +195,48 @@ void linear(const Caller& caller, const View<const R>& x, const View<const R>& w
     caller.last_size(x, "x", weight.shape[1], "D");
 }
 
-// Element-wise losses; returns how many neighbouring elements one entry of the mask speaks of.
+// Element-wise losses; returns how many neighbouring elements one entry of the mask speaks of. The
+// prediction's rows are `parts` of the target's: (..., V) where that is one, else (..., parts*F).
 template <class R>
 Index element_loss(const Caller& caller, const View<const R>& prediction, const View<const R>& target,
-                   const View<const bool>& mask) {
+                   const View<const bool>& mask, Index parts = 1) {
     caller.present(prediction, "prediction");
-    caller.same_shape(target, "target", prediction.shape, "prediction");
-    if (!mask || mask.shape == prediction.shape) {
+    const int rank = prediction.shape.rank;
+    Shape expected = prediction.shape;
+    if (parts == 1) {
+        caller.same_shape(target, "target", expected, "prediction");
+    } else {
+        if (rank < 1 || expected[rank - 1] % parts != 0)
+            caller.fail("prediction has shape " + text(expected) + ", expected (..., " +
+                        std::to_string(parts) + "*F)");
+        expected.size[rank - 1] /= parts;
+        caller.shape(target, "target", expected, "prediction's (..., F)");
+    }
+    if (!mask || mask.shape == expected) {
         if (mask) caller.present(mask, "mask");
         return 1;
     }
-    const int rank = prediction.shape.rank;
-    if (rank == 0) caller.same_shape(mask, "mask", prediction.shape, "prediction");
-    const Shape rows = without_last(prediction.shape);
+    if (rank == 0) caller.same_shape(mask, "mask", expected, "prediction");
+    const Shape rows = without_last(expected);
     if (mask.shape != rows)
-        caller.fail("mask has shape " + text(mask.shape) + ", expected prediction's (..., V) = " +
-                    text(prediction.shape) + " or (...) = " + text(rows));
+        caller.fail("mask has shape " + text(mask.shape) + ", expected " +
+                    (parts == 1 ? "prediction's (..., V) = " : "target's (..., F) = ") + text(expected) +
+                    " or (...) = " + text(rows));
     caller.present(mask, "mask");
-    return prediction.shape[rank - 1];
+    return expected[rank - 1];
+}
+
+// That there are sequences where the reduction asks for them.
+inline void sequences(const Caller& caller, const Shape& prediction, Reduction reduction) {
+    if (reduction == Reduction::mean_sequences && prediction.rank < 2)
+        caller.fail("prediction has shape " + text(prediction) +
+                    " and reduction is \"mean_sequences\", expected (T, N, ..., V) or (N, V)");
 }
 
 template <class R>
-void softmax_loss(const Caller& caller, const View<const R>& prediction, const View<const std::int64_t>& target,
-                  const View<const bool>& mask) {
+void softmax_shapes(const Caller& caller, const View<const R>& prediction,
+                    const View<const std::int64_t>& target, const View<const bool>& mask,
+                    const View<const R>& class_weights) {
     caller.present(prediction, "prediction");
     const int rank = prediction.shape.rank;
     if (rank < 1) caller.fail("prediction has shape (), expected (..., V)");
@@ -224,7 +245,12 @@ void softmax_loss(const Caller& caller, const View<const R>& prediction, const V
     caller.present(target, "target");
     caller.shape(target, "target", without_last(prediction.shape), "prediction's (...)");
     if (mask) caller.same_shape(mask, "mask", target.shape, "target");
-    indices(caller, target, "target", V, mask);
+    if (!class_weights) return;
+    caller.shape(class_weights, "class_weights", {V}, "(V,)");
+    for (Index j = 0; j < V; ++j)
+        if (!(class_weights.data[j] >= 0 && std::isfinite(class_weights.data[j])))
+            caller.fail("class_weights[" + std::to_string(j) + "] is " +
+                        std::to_string(class_weights.data[j]) + ", expected a finite number >= 0");
 }
 
 // ---- lists of arrays -------------------------------------------------------------------------------
@@ -255,7 +281,8 @@ void same_list(const Caller& caller, const std::vector<View<R>>& views, const ch
 
 // Threads write to different arrays at the same time: none may be another's part.
 template <class R>
-void apart(const Caller& caller, const std::vector<std::pair<const char*, const std::vector<View<R>>*>>& lists) {
+void apart(const Caller& caller,
+           const std::vector<std::pair<const char*, const std::vector<View<R>>*>>& lists) {
     struct Piece {
         const R *first, *last;
         const char* name;

@@ -4,8 +4,10 @@ Letters: T time steps, N sequences, D input features, H hidden units. Arrays are
 time-major, (T, N, D), float32 or float64.
 """
 
-from bptt import convert, init, io, losses, optim, runtime
+from bptt import callbacks, convert, data, init, io, losses, lr, metrics, optim, runtime
 from bptt._core import __version__
+from bptt.average import WeightAverage
+from bptt.data import Sequences
 from bptt.functions import (
     Gradients,
     Tape,
@@ -19,7 +21,7 @@ from bptt.functions import (
 )
 from bptt.layers import GRU, LSTM, RNN, Embedding, Layer, Linear, Sequential
 from bptt.runtime import get_num_threads, num_threads, set_num_threads
-from bptt.schedule import TruncatedBPTT
+from bptt.schedule import Schedule, TruncatedBPTT
 from bptt.stream import Stream
 from bptt.trainer import DivergenceError, Trainer
 
@@ -32,22 +34,29 @@ __all__ = [
     "Gradients",
     "Layer",
     "Linear",
+    "Schedule",
+    "Sequences",
     "Sequential",
     "Stream",
     "Tape",
     "Trainer",
     "TruncatedBPTT",
+    "WeightAverage",
     "Weights",
     "__version__",
+    "callbacks",
     "convert",
+    "data",
     "get_num_threads",
     "gru_backward",
     "gru_forward",
     "init",
     "io",
     "losses",
+    "lr",
     "lstm_backward",
     "lstm_forward",
+    "metrics",
     "num_threads",
     "optim",
     "rnn_backward",

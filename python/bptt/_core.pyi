@@ -78,10 +78,22 @@ def linear_backward(
 def embedding_forward(index: Array, weight: Array) -> Array: ...
 def embedding_backward(index: Array, dy: Array, num_embeddings: int) -> Array: ...
 def softmax_cross_entropy(
-    prediction: Array, target: Array, mask: Array | None, reduction: str
+    prediction: Array,
+    target: Array,
+    mask: Array | None,
+    reduction: str,
+    class_weights: Array | None,
+    label_smoothing: float,
+    ignore_index: int | None,
 ) -> tuple[float, Array]: ...
 def mse(
     prediction: Array, target: Array, mask: Array | None, reduction: str
+) -> tuple[float, Array]: ...
+def huber(
+    prediction: Array, target: Array, mask: Array | None, reduction: str, delta: float
+) -> tuple[float, Array]: ...
+def gaussian_nll(
+    prediction: Array, target: Array, mask: Array | None, reduction: str, full: bool
 ) -> tuple[float, Array]: ...
 def binary_cross_entropy_with_logits(
     prediction: Array, target: Array, mask: Array | None, reduction: str
@@ -94,6 +106,7 @@ def sgd(
     momentum: float,
     nesterov: bool,
     weight_decay: float,
+    spared: Sequence[bool],
 ) -> None: ...
 def rmsprop(
     parameters: Sequence[Array],
@@ -103,6 +116,7 @@ def rmsprop(
     alpha: float,
     eps: float,
     weight_decay: float,
+    spared: Sequence[bool],
 ) -> None: ...
 def adagrad(
     parameters: Sequence[Array],
@@ -111,6 +125,7 @@ def adagrad(
     lr: float,
     eps: float,
     weight_decay: float,
+    spared: Sequence[bool],
 ) -> None: ...
 def adam(
     parameters: Sequence[Array],
@@ -124,6 +139,7 @@ def adam(
     eps: float,
     weight_decay: float,
     decoupled: bool,
+    spared: Sequence[bool],
 ) -> None: ...
 def global_norm(arrays: Sequence[Array]) -> float: ...
 def scale(arrays: Sequence[Array], factor: float) -> None: ...

@@ -129,3 +129,35 @@ def stream(where: str, x: Any, target: Any) -> int:
             f"{where}: target has shape {target.shape}, expected (T, N) = {x.shape[:2]} first"
         )
     return int(x.shape[0])
+
+
+def sequences(where: str, x: Any, target: Any, last_only: bool) -> None:
+    """That `x` (T, S, ...) and `target` (T, S, ...), or (S, ...) with `last_only`, fit."""
+    for name, value in (("x", x), ("target", target)):
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"{where}: {name} is a {type(value).__name__}, expected an array")
+    if x.ndim < 2:
+        raise ValueError(f"{where}: x has shape {x.shape}, expected (T, S, ...)")
+    letters, wanted = ("S", x.shape[1:2]) if last_only else ("T, S", x.shape[:2])
+    if target.shape[: len(wanted)] != wanted:
+        raise ValueError(
+            f"{where}: target has shape {target.shape}, expected ({letters}) = {wanted} first"
+        )
+
+
+def lengths(where: str, value: Any, T: int, N: int | None = None, minimum: int = 0) -> None:
+    """That an array holds lengths (N,) of sequences of `minimum` to T steps.
+
+    Arrays that go to the core are checked there; this is for those that stay in Python.
+    """
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{where}: lengths is a {type(value).__name__}, expected an array")
+    if value.dtype.kind not in "iu":
+        raise TypeError(f"{where}: lengths has dtype {value.dtype}, expected integers")
+    if value.ndim != 1 or (N is not None and len(value) != N):
+        wanted = "(N,)" if N is None else f"(N,) = ({N},)"
+        raise ValueError(f"{where}: lengths has shape {value.shape}, expected {wanted}")
+    for n in np.flatnonzero((value < minimum) | (value > T))[:1]:
+        raise ValueError(
+            f"{where}: lengths[{n}] is {value[n]}, expected {minimum} <= length <= T = {T}"
+        )

@@ -3,7 +3,8 @@
 `step(parameters, gradients)` takes two mappings of the same names to arrays of the same shapes and
 dtypes. Hyperparameters are attributes that may be changed between steps (`optimizer.lr = 1e-4`);
 every value is checked when it is set: a number that is NaN, infinite or out of range is a
-`ValueError`.
+`ValueError`. With `decay_biases=False` weight decay spares the biases: parameters whose name,
+behind its last dot, begins with "bias".
 """
 
 from __future__ import annotations
@@ -53,6 +54,11 @@ class Hyperparameter(Generic[T]):
         instance.__dict__[self.name] = self.check(type(instance).__name__, self.name, value)
 
 
+def is_bias(name: str) -> bool:
+    """Whether a parameter's name is a bias's: "bias", "bias_hh_l0", "2.bias"."""
+    return name.rpartition(".")[2].startswith("bias")
+
+
 def number(low: float, high: float = math.inf, bounds: str = "[)") -> Hyperparameter[float]:
     return Hyperparameter(
         lambda where, name, value: _validate.number(where, name, value, low, high, bounds)
@@ -66,10 +72,12 @@ class Optimizer(ABC):
 
     lr = number(0.0)
     weight_decay = number(0.0)
+    decay_biases = Hyperparameter(_validate.flag)
 
-    def __init__(self, lr: float, weight_decay: float) -> None:
+    def __init__(self, lr: float, weight_decay: float, decay_biases: bool) -> None:
         self.lr = lr
         self.weight_decay = weight_decay
+        self.decay_biases = decay_biases
         self._steps = 0
         self._kept: dict[str, dict[str, Array]] | None = None  # slot -> parameter's name -> array
 
@@ -95,9 +103,11 @@ class Optimizer(ABC):
         for arrays in kept.values():
             if arrays.keys() != parameters.keys():
                 _validate.same_names(where, "parameters", parameters, arrays)
+        spared = [] if self.decay_biases else [is_bias(name) for name in parameters]
         self._update(
             list(parameters.values()),
             [gradients[name] for name in parameters],
+            spared,
             *([arrays[name] for name in parameters] for arrays in kept.values()),
         )
         self._kept = kept
@@ -105,7 +115,11 @@ class Optimizer(ABC):
 
     @abstractmethod
     def _update(
-        self, parameters: list[Array], gradients: list[Array], *kept: list[Array]
+        self,
+        parameters: list[Array],
+        gradients: list[Array],
+        spared: list[bool],
+        *kept: list[Array],
     ) -> None: ...
 
     def _hyperparameters(self) -> tuple[str, ...]:
@@ -185,6 +199,7 @@ class SGD(Optimizer):
         momentum: in [0, 1).
         nesterov: needs momentum > 0, else `ValueError`.
         weight_decay: >= 0.
+        decay_biases: whether it is for biases too.
     """
 
     _slots = ("velocity",)
@@ -192,17 +207,35 @@ class SGD(Optimizer):
     nesterov = Hyperparameter(_validate.flag)
 
     def __init__(
-        self, lr: float, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
+        self,
+        lr: float,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        decay_biases: bool = True,
     ) -> None:
-        super().__init__(lr, weight_decay)
+        super().__init__(lr, weight_decay, decay_biases)
         self.momentum = momentum
         self.nesterov = nesterov
         if self.nesterov and self.momentum == 0:
             raise ValueError("SGD: nesterov is True and momentum 0.0, expected momentum > 0")
 
-    def _update(self, parameters: list[Array], gradients: list[Array], *kept: list[Array]) -> None:
+    def _update(
+        self,
+        parameters: list[Array],
+        gradients: list[Array],
+        spared: list[bool],
+        *kept: list[Array],
+    ) -> None:
         _core.sgd(
-            parameters, gradients, kept[0], self.lr, self.momentum, self.nesterov, self.weight_decay
+            parameters,
+            gradients,
+            kept[0],
+            self.lr,
+            self.momentum,
+            self.nesterov,
+            self.weight_decay,
+            spared,
         )
 
 
@@ -214,6 +247,7 @@ class RMSprop(Optimizer):
         alpha: in [0, 1).
         eps: > 0.
         weight_decay: >= 0; g includes weight_decay*p.
+        decay_biases: whether it is for biases too.
     """
 
     _slots = ("square_average",)
@@ -221,15 +255,26 @@ class RMSprop(Optimizer):
     eps = number(0.0, bounds="()")
 
     def __init__(
-        self, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0
+        self,
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        decay_biases: bool = True,
     ) -> None:
-        super().__init__(lr, weight_decay)
+        super().__init__(lr, weight_decay, decay_biases)
         self.alpha = alpha
         self.eps = eps
 
-    def _update(self, parameters: list[Array], gradients: list[Array], *kept: list[Array]) -> None:
+    def _update(
+        self,
+        parameters: list[Array],
+        gradients: list[Array],
+        spared: list[bool],
+        *kept: list[Array],
+    ) -> None:
         _core.rmsprop(
-            parameters, gradients, kept[0], self.lr, self.alpha, self.eps, self.weight_decay
+            parameters, gradients, kept[0], self.lr, self.alpha, self.eps, self.weight_decay, spared
         )
 
 
@@ -240,17 +285,30 @@ class Adagrad(Optimizer):
         lr: learning rate >= 0.
         eps: > 0.
         weight_decay: >= 0; g includes weight_decay*p.
+        decay_biases: whether it is for biases too.
     """
 
     _slots = ("square_sum",)
     eps = number(0.0, bounds="()")
 
-    def __init__(self, lr: float = 1e-2, eps: float = 1e-10, weight_decay: float = 0.0) -> None:
-        super().__init__(lr, weight_decay)
+    def __init__(
+        self,
+        lr: float = 1e-2,
+        eps: float = 1e-10,
+        weight_decay: float = 0.0,
+        decay_biases: bool = True,
+    ) -> None:
+        super().__init__(lr, weight_decay, decay_biases)
         self.eps = eps
 
-    def _update(self, parameters: list[Array], gradients: list[Array], *kept: list[Array]) -> None:
-        _core.adagrad(parameters, gradients, kept[0], self.lr, self.eps, self.weight_decay)
+    def _update(
+        self,
+        parameters: list[Array],
+        gradients: list[Array],
+        spared: list[bool],
+        *kept: list[Array],
+    ) -> None:
+        _core.adagrad(parameters, gradients, kept[0], self.lr, self.eps, self.weight_decay, spared)
 
 
 class Adam(Optimizer):
@@ -261,6 +319,7 @@ class Adam(Optimizer):
         beta1, beta2: in [0, 1).
         eps: > 0.
         weight_decay: >= 0; g includes weight_decay*p.
+        decay_biases: whether it is for biases too.
     """
 
     _slots = ("first_moment", "second_moment")
@@ -276,13 +335,20 @@ class Adam(Optimizer):
         beta2: float = 0.999,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        decay_biases: bool = True,
     ) -> None:
-        super().__init__(lr, weight_decay)
+        super().__init__(lr, weight_decay, decay_biases)
         self.beta1 = beta1
         self.beta2 = beta2
         self.eps = eps
 
-    def _update(self, parameters: list[Array], gradients: list[Array], *kept: list[Array]) -> None:
+    def _update(
+        self,
+        parameters: list[Array],
+        gradients: list[Array],
+        spared: list[bool],
+        *kept: list[Array],
+    ) -> None:
         first_moment, second_moment = kept
         _core.adam(
             parameters,
@@ -296,6 +362,7 @@ class Adam(Optimizer):
             self.eps,
             self.weight_decay,
             self._decoupled,
+            spared,
         )
 
 
@@ -312,8 +379,9 @@ class AdamW(Adam):
         beta2: float = 0.999,
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        decay_biases: bool = True,
     ) -> None:
-        super().__init__(lr, beta1, beta2, eps, weight_decay)
+        super().__init__(lr, beta1, beta2, eps, weight_decay, decay_biases)
 
 
 def global_norm(arrays: Arrays) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
@@ -15,7 +16,7 @@ from bptt.layers import Layer, LayerTape
 from bptt.layers.base import State
 from bptt.losses import Loss
 
-__all__ = ["TruncatedBPTT", "Update"]
+__all__ = ["Schedule", "TruncatedBPTT", "Update"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -35,13 +36,55 @@ class Update(NamedTuple):
         return self.stop - self.start
 
 
+class Schedule(ABC):
+    """Where the updates of a stream happen, and how far back the gradient of each goes.
+
+    What `Trainer` asks of it is all here; a schedule of one's own needs `run` alone.
+    """
+
+    @abstractmethod
+    def run(
+        self, model: Layer, loss: Loss, x: Array, target: Array, state: State = None
+    ) -> Iterator[Update]:
+        """Runs `model` over a stream and yields an `Update` after each window.
+
+        The caller may change the parameters in place between two updates. What is random is drawn
+        when it is needed, window by window: `state_dict` then tells where the draws stand.
+
+        Args:
+            model: a layer or a `Sequential`.
+            loss: (prediction, target) -> (value, dprediction), called once for each window.
+            x, target: (T, N, ...).
+            state: the model's before the first step; None is zero.
+        """
+
+    def windows(self, T: int) -> int | None:  # noqa: ARG002
+        """How many updates a stream of T steps gives; None where only the run itself will tell."""
+        return None
+
+    @property
+    def separable(self) -> bool:
+        """Whether a run over x[t:] from `Update.state` goes on as the whole run would, where t is
+        the `stop` of any of its updates. It is not where tapes are kept from window to window."""
+        return False
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next window depends on beside parameters and stream, as the state of a random
+        generator: numbers, strings, lists and dicts, which JSON can hold. Here: nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes what `state_dict` returned. Raises `ValueError` for what is no such thing."""
+        _validate.same_names(f"{type(self).__name__}.load_state_dict", "state", state, ())
+
+
 class _Segment(NamedTuple):
     start: int
     stop: int
     tape: LayerTape
 
 
-class TruncatedBPTT:
+class TruncatedBPTT(Schedule):
     """Every k1 steps, the losses of the latest k1 steps go back through the latest k2 steps.
 
     The state is carried from window to window and no loss is counted twice. k2 is not necessarily a
@@ -58,8 +101,6 @@ class TruncatedBPTT:
         k2: steps that a loss goes back through, >= k1.
     """
 
-    __slots__ = ("k1", "k2")
-
     def __init__(self, k1: int, k2: int) -> None:
         self.k1 = _validate.size("TruncatedBPTT", "k1", k1)
         self.k2 = _validate.size("TruncatedBPTT", "k2", k2)
@@ -73,19 +114,13 @@ class TruncatedBPTT:
         """How many updates a stream of T steps gives."""
         return -(-_validate.size("TruncatedBPTT.windows", "T", T, minimum=0) // self.k1)
 
+    @property
+    def separable(self) -> bool:
+        return self.k1 == self.k2
+
     def run(
         self, model: Layer, loss: Loss, x: Array, target: Array, state: State = None
     ) -> Iterator[Update]:
-        """Runs `model` over a stream and yields an `Update` after each window.
-
-        The caller may change the parameters in place between two updates.
-
-        Args:
-            model: a layer or a `Sequential`.
-            loss: (prediction, target) -> (value, dprediction), called once for each window.
-            x, target: (T, N, ...).
-            state: the model's before the first step; None is zero.
-        """
         _validate.instance("TruncatedBPTT.run", "model", model, Layer)
         _validate.instance("TruncatedBPTT.run", "loss", loss, Callable)
         T = _validate.stream("TruncatedBPTT.run", x, target)

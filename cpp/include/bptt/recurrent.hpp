@@ -12,7 +12,7 @@ template <class R>
 struct Tape {
     Cell cell = Cell::lstm;
     Dims dims;
-    View<const R> x;     // (T, N, D)
+    View<const R> x;  // (T, N, D)
     Weights<R> weights;
     Steps steps;
     Array<R> h;          // (T+1, N, H); slot 0 is the initial state, y is slots 1..T. In reverse:
@@ -22,8 +22,8 @@ struct Tape {
     bool consumed = false;
 
     Index bytes() const {
-        return static_cast<Index>(sizeof(R)) * ((h ? h.elements() : 0) + (c ? c.elements() : 0) +
-                                                (gates ? gates.elements() : 0));
+        return static_cast<Index>(sizeof(R)) *
+               ((h ? h.elements() : 0) + (c ? c.elements() : 0) + (gates ? gates.elements() : 0));
     }
 };
 
@@ -53,7 +53,8 @@ BPTT_API Forward<R> forward(Cell cell, View<const R> x, const Weights<R>& weight
 
 // Gradients from dy = dL/dy (T, N, H), which may be not given (zero), and the gradient with respect
 // to the final state. Reduction::mean divides the weights' and biases' gradients by the number of valid
-// (step, sequence) pairs. Throws std::invalid_argument, also for a tape that was consumed.
+// (step, sequence) pairs, Reduction::mean_sequences by the number of sequences of any length but zero. Throws
+// std::invalid_argument, also for a tape that was consumed.
 template <class R>
 BPTT_API Gradients<R> backward(Tape<R>& tape, View<const R> dy, const State<R>& dstate = {},
                                Reduction reduction = Reduction::sum, bool retain = false);

@@ -146,6 +146,8 @@ struct Steps {
                                        // from step t-1, then makes the state zero before step t-1
 };
 
-enum class Reduction { sum, mean };
+// Of a sum over steps or elements: nothing more, or divided by the number of those that are valid, or by
+// the number of sequences that have a valid one.
+enum class Reduction { sum, mean, mean_sequences };
 
 }  // namespace bptt

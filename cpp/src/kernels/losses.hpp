@@ -98,6 +98,49 @@ double mse(const kernels::ElementLossArgs<R>& args) {
     });
 }
 
+// With the difference clipped to c, |c| <= delta: the loss is c * (difference - c/2), its slope c.
+template <class R>
+double huber(const kernels::ElementLossArgs<R>& args) {
+    using L = Lanes<R>;
+    const R delta = static_cast<R>(args.parameter);
+    return element_loss(args, 8 * 3, [=](L prediction, L target, L& value, L& gradient) BPTT_ALWAYS {
+        const L difference = prediction - target;
+        gradient = clamp(difference, -delta, delta);
+        value = gradient * fnma(L(R(0.5)), gradient, difference);
+    });
+}
+
+// A row of the prediction is `width` means and then `width` logarithms s of variances. The loss of an
+// element is (s + (mean - target)^2 / exp(s)) / 2.
+template <class R>
+double gaussian_nll(const kernels::ElementLossArgs<R>& a) {
+    using L = Lanes<R>;
+    constexpr int W = Vec<R>::size;
+    const L half(R(0.5)), one(R(1)), factor(static_cast<R>(a.factor)), constant(static_cast<R>(a.parameter));
+    const Index F = a.width, rows = a.count / F, height = larger<Index>(1, kLossBlock / F);
+    const double cycles = static_cast<double>(rows * ceil_div(F, Index{W})) * 50;
+    return sum_of_blocks(ceil_div(rows, height), cycles, a.threads, [&](Index block) {
+        const Index first = block * height, last = smaller(first + height, rows);
+        const bool always = true;
+        MaskReader<R> mask(a.mask != nullptr ? a.mask : &always, a.mask != nullptr ? a.mask_width : a.count,
+                           a.mask != nullptr ? first * F : 0);
+        DoubleSum sum;
+        for (Index m = first; m < last; ++m) {
+            const R *const mean = a.prediction + 2 * m * F, *const target = a.target + m * F;
+            R* const to = a.gradient + 2 * m * F;
+            for_each_vector<R>(Range{0, F}, [&](int count, auto get, auto put) BPTT_ALWAYS {
+                const L valid = mask.next(count), s = get(mean + F), difference = get(mean) - get(target);
+                const L scaled = difference * exp(-s), square = difference * scaled;
+                const L value = fma(half, s + square, constant);
+                sum.add(zero_where_not_positive(valid, count == W ? value : first_or(value, count, R(0))));
+                put(to, zero_where_not_positive(valid, scaled * factor));
+                put(to + F, zero_where_not_positive(valid, half * (one - square) * factor));
+            });
+        }
+        return sum.total();
+    });
+}
+
 // With e = exp(-|x|), which cannot overflow: the loss is max(x, 0) - x*target + log(1 + e), and
 // sigmoid(x) is q = e / (1 + e) where x is negative, else 1 - q.
 template <class R>
@@ -165,13 +208,31 @@ BPTT_INLINE void scale_row(R* row, R factor, Index V) {
                        [&](int, auto get, auto put) BPTT_ALWAYS { put(row, get(row) * Lanes<R>(factor)); });
 }
 
-// The losses of some rows: log(sum of exp(x - max)) + (max - x[target]). One pass over all rows after the
-// other, while they are in cache: a row's passes wait for each other, those of many rows do not.
+// to[j] -= by * weight[j]; returns the sum of weight[j] * (most - x[j]). Without weights they are ones.
+template <class R>
+BPTT_INLINE double smooth_row(const R* x, R most, const R* weight, R by, Index V, R* to) {
+    using L = Lanes<R>;
+    constexpr int W = Vec<R>::size;
+    const L top(most), amount(by), one(R(1));
+    DoubleSum sum;
+    for_each_vector<R>(Range{0, V}, [&](int count, auto get, auto put) BPTT_ALWAYS {
+        const L w = weight != nullptr ? get(weight) : one, below = w * (top - get(x));
+        sum.add(count == W ? below : first_or(below, count, R(0)));
+        put(to, fnma(amount, w, get(to)));
+    });
+    return sum.total();
+}
+
+// The losses of some rows. The target's distribution q has (1 - smoothing) * weight[target] at the target
+// and smoothing/V * weight[j] everywhere; the loss is the sum of q[j] * (log(sum of exp(x - max)) + max -
+// x[j]), with q = 1 at the target alone where there are neither weights nor smoothing. One pass over all rows
+// after the other, while they are in cache: a row's passes wait for each other, those of many do not.
 template <class R>
 double softmax_rows(const kernels::SoftmaxArgs<R>& a, Range rows) {
     Index row[kSoftmaxRows];
     R most[kSoftmaxRows];
-    double exponentials[kSoftmaxRows];
+    double exponentials[kSoftmaxRows], share[kSoftmaxRows];  // share: the sum of a row's q
+    const double even = a.smoothing / static_cast<double>(a.V);
     int valid = 0;
     for (Index m = rows.first; m < rows.last; ++m) {
         if (a.mask == nullptr || a.mask[m])
@@ -186,14 +247,20 @@ double softmax_rows(const kernels::SoftmaxArgs<R>& a, Range rows) {
     double sum = 0;
     for (int i = 0; i < valid; ++i) {
         const Index target = a.target[row[i]];
+        const R* const x = a.prediction + row[i] * a.V;
         R* const to = a.gradient + row[i] * a.V;
-        scale_row(to, static_cast<R>(a.factor / exponentials[i]), a.V);
-        to[target] -= static_cast<R>(a.factor);
-        sum += static_cast<double>(most[i]) - static_cast<double>(a.prediction[row[i] * a.V + target]);
+        const double at_target =
+            (1 - a.smoothing) * (a.weight != nullptr ? static_cast<double>(a.weight[target]) : 1);
+        share[i] = at_target + even * a.weight_sum;
+        scale_row(to, static_cast<R>(a.factor * share[i] / exponentials[i]), a.V);
+        to[target] -= static_cast<R>(a.factor * at_target);
+        sum += at_target * (static_cast<double>(most[i]) - static_cast<double>(x[target]));
+        if (a.smoothing > 0)
+            sum += even * smooth_row(x, most[i], a.weight, static_cast<R>(a.factor * even), a.V, to);
     }
     DoubleSum logs;
     for_each_vector<double>(Range{0, valid}, [&](int count, auto get, auto) BPTT_ALWAYS {
-        logs.add(log(first_or(get(exponentials), count, 1.0)));
+        logs.add(log(first_or(get(exponentials), count, 1.0)) * first_or(get(share), count, 0.0));
     });
     return sum + logs.total();
 }
@@ -210,7 +277,7 @@ double softmax_cross_entropy(const kernels::SoftmaxArgs<R>& args) {
 
 template <class R>
 constexpr kernels::LossTable<R> loss_table() {
-    return {mse<R>, binary_cross_entropy_with_logits<R>, softmax_cross_entropy<R>};
+    return {mse<R>, huber<R>, gaussian_nll<R>, binary_cross_entropy_with_logits<R>, softmax_cross_entropy<R>};
 }
 
 }  // namespace bptt::BPTT_SET

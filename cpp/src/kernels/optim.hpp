@@ -44,18 +44,17 @@ void for_each_in_list(const kernels::List<R>& list, int moved, Body body) {
 template <class R>
 void sgd(const kernels::List<R>& list, const kernels::SgdStep& step) {
     using L = Lanes<R>;
-    const L lr(static_cast<R>(step.lr)), momentum(static_cast<R>(step.momentum)),
-        decay(static_cast<R>(step.weight_decay));
+    const L lr(static_cast<R>(step.lr)), momentum(static_cast<R>(step.momentum));
     if (step.momentum == 0) {
         for_each_in_list(list, 3, [=](const auto& e, auto get, auto put) BPTT_ALWAYS {
-            const L p = get(e.value), g = fma(decay, p, get(e.gradient));
+            const L p = get(e.value), g = fma(L(e.decay), p, get(e.gradient));
             put(e.value, fnma(lr, g, p));
         });
         return;
     }
     const bool nesterov = step.nesterov;
     for_each_in_list(list, 5, [=](const auto& e, auto get, auto put) BPTT_ALWAYS {
-        const L p = get(e.value), g = fma(decay, p, get(e.gradient)), v = fma(momentum, get(e.first), g);
+        const L p = get(e.value), g = fma(L(e.decay), p, get(e.gradient)), v = fma(momentum, get(e.first), g);
         put(e.first, v);
         put(e.value, fnma(lr, nesterov ? fma(momentum, v, g) : v, p));
     });
@@ -65,10 +64,9 @@ template <class R>
 void rmsprop(const kernels::List<R>& list, const kernels::RmspropStep& step) {
     using L = Lanes<R>;
     const L lr(static_cast<R>(step.lr)), alpha(static_cast<R>(step.alpha)),
-        rest(static_cast<R>(1 - step.alpha)), eps(static_cast<R>(step.eps)),
-        decay(static_cast<R>(step.weight_decay));
+        rest(static_cast<R>(1 - step.alpha)), eps(static_cast<R>(step.eps));
     for_each_in_list(list, 5, [=](const auto& e, auto get, auto put) BPTT_ALWAYS {
-        const L p = get(e.value), g = fma(decay, p, get(e.gradient));
+        const L p = get(e.value), g = fma(L(e.decay), p, get(e.gradient));
         const L s = fma(alpha, get(e.first), rest * g * g);
         put(e.first, s);
         put(e.value, p - lr * g / (square_root(s) + eps));
@@ -78,10 +76,9 @@ void rmsprop(const kernels::List<R>& list, const kernels::RmspropStep& step) {
 template <class R>
 void adagrad(const kernels::List<R>& list, const kernels::AdagradStep& step) {
     using L = Lanes<R>;
-    const L lr(static_cast<R>(step.lr)), eps(static_cast<R>(step.eps)),
-        decay(static_cast<R>(step.weight_decay));
+    const L lr(static_cast<R>(step.lr)), eps(static_cast<R>(step.eps));
     for_each_in_list(list, 5, [=](const auto& e, auto get, auto put) BPTT_ALWAYS {
-        const L p = get(e.value), g = fma(decay, p, get(e.gradient));
+        const L p = get(e.value), g = fma(L(e.decay), p, get(e.gradient));
         const L s = fma(g, g, get(e.first));
         put(e.first, s);
         put(e.value, p - lr * g / (square_root(s) + eps));
@@ -93,15 +90,14 @@ void adam(const kernels::List<R>& list, const kernels::AdamStep& step) {
     using L = Lanes<R>;
     const L beta1(static_cast<R>(step.beta1)), rest1(static_cast<R>(1 - step.beta1)),
         beta2(static_cast<R>(step.beta2)), rest2(static_cast<R>(1 - step.beta2)),
-        rate(static_cast<R>(step.rate)), root(static_cast<R>(step.root)), eps(static_cast<R>(step.eps)),
-        decay(static_cast<R>(step.decay)), keep(static_cast<R>(step.keep));
+        rate(static_cast<R>(step.rate)), root(static_cast<R>(step.root)), eps(static_cast<R>(step.eps));
     for_each_in_list(list, 7, [=](const auto& e, auto get, auto put) BPTT_ALWAYS {
-        const L p = get(e.value), g = fma(decay, p, get(e.gradient));
+        const L p = get(e.value), g = fma(L(e.decay), p, get(e.gradient));
         const L m = fma(beta1, get(e.first), rest1 * g);
         const L v = fma(beta2, get(e.second), rest2 * g * g);
         put(e.first, m);
         put(e.second, v);
-        put(e.value, p * keep - rate * m / fma(square_root(v), root, eps));
+        put(e.value, p * L(e.keep) - rate * m / fma(square_root(v), root, eps));
     });
 }
 

@@ -35,9 +35,9 @@ struct BackwardArgs {
     const R *h, *c, *gates;       // the tape
     const R* dy;                  // (T, N, H), or null
     R* dx;                        // (T, N, D), or null: not wanted
-    R *dh, *dc;                   // (N, H): the final state's gradient on entry, the initial state's on return
+    R *dh, *dc;  // (N, H): the final state's gradient on entry, the initial state's on return
     R *dweight_ih, *dweight_hh;
-    R *dbias_ih, *dbias_hh;       // both or neither
+    R *dbias_ih, *dbias_hh;  // both or neither
     int threads;
 };
 
@@ -93,13 +93,15 @@ struct DenseTable {
 
 template <class R>
 struct ElementLossArgs {
-    Index count;                   // elements
+    Index count;  // elements
     const R *prediction, *target;
-    const bool* mask;              // or null
-    Index mask_width;              // neighbouring elements that one entry of the mask speaks of
+    const bool* mask;  // or null
+    Index mask_width;  // neighbouring elements that one entry of the mask speaks of
     R* gradient;
-    double factor;                 // of the gradient
+    double factor;  // of the gradient
     int threads;
+    double parameter;  // the loss's own, where it has one
+    Index width;       // elements in a row, where rows matter
 };
 
 template <class R>
@@ -111,11 +113,17 @@ struct SoftmaxArgs {
     R* gradient;                 // (M, V)
     double factor;               // of the gradient
     int threads;
+    const R* weight;    // (V,), or null: ones
+    double weight_sum;  // of all classes
+    double smoothing;   // 0..1
 };
 
 template <class R>
 struct LossTable {
     double (*mse)(const ElementLossArgs<R>&);
+    double (*huber)(const ElementLossArgs<R>&);  // parameter: delta
+    double (*gaussian_nll)(
+        const ElementLossArgs<R>&);  // parameter: added to each; prediction: rows of 2*width
     double (*binary_cross_entropy_with_logits)(const ElementLossArgs<R>&);
     double (*softmax_cross_entropy)(const SoftmaxArgs<R>&);
 };
@@ -129,6 +137,8 @@ struct ListEntry {
     const R* gradient;
     R *first, *second;  // the optimizer's own
     Index count;
+    R decay;  // g = gradient + decay*value
+    R keep;   // Adam: of the value, before the step
 };
 
 template <class R>
@@ -139,20 +149,19 @@ struct List {
 };
 
 struct SgdStep {
-    double lr, momentum, weight_decay;  // `first` may be null where momentum is 0
+    double lr, momentum;  // `first` may be null where momentum is 0
     bool nesterov;
 };
 struct RmspropStep {
-    double lr, alpha, eps, weight_decay;
+    double lr, alpha, eps;
 };
 struct AdagradStep {
-    double lr, eps, weight_decay;
+    double lr, eps;
 };
-// p = keep*p - rate * m / (root*sqrt(v) + eps), with g = gradient + decay*p in m and v.
+// p = keep*p - rate * m / (root*sqrt(v) + eps).
 struct AdamStep {
     double beta1, beta2, eps;
     double rate, root;  // lr and 1, with the bias corrections
-    double decay, keep;
 };
 
 template <class R>

@@ -1,0 +1,159 @@
+"""What may be done while a `Trainer` runs.
+
+A callback of one's own overrides what it needs of `Callback`; whatever returns True ends the run.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeAlias
+
+from numpy.typing import NDArray
+
+from bptt import _validate
+from bptt.history import Evaluation, History, Record
+from bptt.layers import Layer
+
+__all__ = ["Callback", "Checkpoint", "EarlyStopping", "Run"]
+
+Array: TypeAlias = NDArray[Any]
+
+
+class Run(Protocol):
+    """What a callback sees of the trainer."""
+
+    model: Layer
+    history: History
+    note: str
+
+    @property
+    def evaluated_parameters(self) -> Mapping[str, Array]: ...
+
+    def save(self, path: str | os.PathLike[str]) -> None: ...
+
+
+class Callback:
+    """Called by a trainer; every method may be left as it is.
+
+    A measurement is told before the update or the epoch after which it was made, so that a
+    checkpoint made at either knows of it.
+    """
+
+    def on_evaluation(self, run: Run, evaluation: Evaluation) -> bool | None:  # noqa: ARG002
+        """After a measurement on held-out data."""
+        return None
+
+    def on_update(self, run: Run, record: Record) -> bool | None:  # noqa: ARG002
+        """After an update of the parameters."""
+        return None
+
+    def on_epoch(self, run: Run, epoch: int) -> bool | None:  # noqa: ARG002
+        """After an epoch."""
+        return None
+
+    def on_end(self, run: Run) -> None:
+        """After a run, unless an exception ended it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs: arrays, numbers, strings, and dicts, lists, tuples of them."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes what `state_dict` returned."""
+        _validate.same_names(f"{type(self).__name__}.load_state_dict", "state", state, ())
+
+
+class EarlyStopping(Callback):
+    """Ends a run after more than `patience` measurements in a row that were no better than the
+    best, and then gives the model the weights that it had at the best one.
+
+    Args:
+        patience: measurements without progress that are borne, >= 0.
+        min_delta: by how much a measurement must beat the best to be better, >= 0.
+        monitor: "loss", or "metric": then a measurement without one is a `ValueError`.
+        mode: "min" where less is better, "max" where more is.
+        restore: whether the best weights come back at the end of the run.
+
+    Attributes:
+        best: the best measurement, None before the first.
+        best_update: after which update it was made.
+    """
+
+    def __init__(
+        self,
+        patience: int,
+        min_delta: float = 0.0,
+        monitor: str = "loss",
+        mode: str = "min",
+        restore: bool = True,
+    ) -> None:
+        where = "EarlyStopping"
+        self.patience = _validate.size(where, "patience", patience, minimum=0)
+        self.min_delta = _validate.number(where, "min_delta", min_delta, 0.0)
+        self.monitor = _validate.choice(
+            where, "monitor", monitor, {name: name for name in ("loss", "metric")}
+        )
+        self._sign = _validate.choice(where, "mode", mode, {"min": 1.0, "max": -1.0})
+        self.restore = _validate.flag(where, "restore", restore)
+        self.best: float | None = None
+        self.best_update = 0
+        self.waited = 0
+        self._weights: dict[str, Array] = {}
+
+    def on_evaluation(self, run: Run, evaluation: Evaluation) -> bool:
+        value = getattr(evaluation, self.monitor)
+        if value is None:
+            raise ValueError("EarlyStopping: monitor is 'metric', expected a metric in Trainer.fit")
+        best = math.inf if self.best is None else self._sign * self.best
+        if self._sign * value < best - self.min_delta:
+            self.best, self.best_update, self.waited = value, evaluation.update, 0
+            if self.restore:
+                parameters = run.evaluated_parameters
+                self._weights = {name: array.copy() for name, array in parameters.items()}
+            return False
+        self.waited += 1
+        return self.waited > self.patience
+
+    def on_end(self, run: Run) -> None:
+        if self._weights:
+            run.model.load_parameters(self._weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "best": self.best,
+            "best_update": self.best_update,
+            "waited": self.waited,
+            "weights": self._weights,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        where = "EarlyStopping.load_state_dict"
+        _validate.same_names(where, "state", state, ("best", "best_update", "waited", "weights"))
+        self.best = state["best"]
+        self.best_update = state["best_update"]
+        self.waited = state["waited"]
+        self._weights = dict(state["weights"])
+
+
+class Checkpoint(Callback):
+    """Saves the run to the file `path` as `Trainer.save` does, after every epoch or every `every`
+    updates. The file is replaced as a whole: it always holds one good checkpoint.
+
+    Args:
+        path: of the file.
+        every: updates, >= 1; None: after every epoch.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], every: int | None = None) -> None:
+        self.path = path
+        self.every = None if every is None else _validate.size("Checkpoint", "every", every)
+
+    def on_update(self, run: Run, record: Record) -> None:
+        if self.every is not None and record.update % self.every == 0:
+            run.save(self.path)
+
+    def on_epoch(self, run: Run, epoch: int) -> None:  # noqa: ARG002
+        if self.every is None:
+            run.save(self.path)

@@ -1,0 +1,42 @@
+"""The progress bar of a training run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bptt.data import Data
+from bptt.history import Record
+from bptt.schedule import Schedule
+
+__all__ = ["bar", "postfix"]
+
+
+def bar(
+    data: Data,
+    schedule: Schedule | None,
+    epoch: int,
+    epochs: int | None,
+    updates: int | None,
+    progress: bool,
+) -> Any:
+    """A progress bar that counts time steps, so that its rate is time steps per second."""
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    totals = []
+    if epochs is not None and data.steps is not None:
+        totals.append((epochs - epoch + 1) * data.steps)
+    windows = None if schedule is None or data.steps is None else schedule.windows(data.steps)
+    if updates is not None and data.steps is not None and windows is not None:
+        totals.append(updates * data.steps // windows)
+    return tqdm(
+        total=min(totals, default=None),
+        unit=" steps",
+        unit_scale=True,
+        dynamic_ncols=True,
+        disable=not progress,
+    )
+
+
+def postfix(record: Record, note: str) -> str:
+    text = f"loss {record.loss:.4f}, gradient norm {record.gradient_norm:.3g}"
+    return f"{text}, {note}" if note else text
