@@ -67,7 +67,7 @@ class Callback:
 
 class EarlyStopping(Callback):
     """Ends a run after more than `patience` measurements in a row that were no better than the
-    best, and then gives the model the weights that it had at the best one.
+    best, or when the goal is reached, and then gives the model the weights of the best one.
 
     Args:
         patience: measurements without progress that are borne, >= 0.
@@ -75,6 +75,7 @@ class EarlyStopping(Callback):
         monitor: "loss", or "metric": then a measurement without one is a `ValueError`.
         mode: "min" where less is better, "max" where more is.
         restore: whether the best weights come back at the end of the run.
+        goal: a measurement that is this good ends the run; None: none does.
 
     Attributes:
         best: the best measurement, None before the first.
@@ -88,6 +89,7 @@ class EarlyStopping(Callback):
         monitor: str = "loss",
         mode: str = "min",
         restore: bool = True,
+        goal: float | None = None,
     ) -> None:
         where = "EarlyStopping"
         self.patience = _validate.size(where, "patience", patience, minimum=0)
@@ -97,6 +99,9 @@ class EarlyStopping(Callback):
         )
         self._sign = _validate.choice(where, "mode", mode, {"min": 1.0, "max": -1.0})
         self.restore = _validate.flag(where, "restore", restore)
+        if goal is not None:
+            goal = _validate.number(where, "goal", goal, -math.inf, bounds="()")
+        self.goal = goal
         self.best: float | None = None
         self.best_update = 0
         self.waited = 0
@@ -112,7 +117,7 @@ class EarlyStopping(Callback):
             if self.restore:
                 parameters = run.evaluated_parameters
                 self._weights = {name: array.copy() for name, array in parameters.items()}
-            return False
+            return self.goal is not None and self._sign * value <= self._sign * self.goal
         self.waited += 1
         return self.waited > self.patience
 

@@ -56,13 +56,14 @@ class Resumable:
         """Writes to a safetensors file all that the rest of the run depends on: weights, optimizer,
         schedules, average, callbacks, random states, history, and the position in the data.
 
-        Raises `ValueError` in the middle of an epoch of streams where windows overlap (k2 > k1):
-        their tapes are not saved. `OSError` where the file can't be written.
+        Raises `ValueError` in the middle of an epoch of streams where the next window reaches back
+        into the one before (k2 > k1, or a last window shorter than k2): tapes are not saved.
+        `OSError` where the file can't be written.
         """
         if self._position.at is None:
             raise ValueError(
-                f"Trainer.save: {self.schedule!r} keeps tapes from window to window, "
-                "expected the end of an epoch"
+                f"Trainer.save: the next window of {self.schedule!r} reaches back into the one "
+                "before, expected another update or the end of an epoch"
             )
         arrays: dict[str, Array] = {}
         plain = _pack(self._state(), "run", arrays)

@@ -95,7 +95,7 @@ class Streams(Data):
         x, target = self.x[position:], self.target[position:]
         for update in schedule.run(model, loss, x, target, state):
             stop = position + update.stop
-            there = stop if schedule.separable or stop == self.steps else None
+            there = stop if (schedule.separable and update.apart) or stop == self.steps else None
             yield Step(
                 update._replace(start=position + update.start, stop=stop), there, update.state
             )

@@ -29,6 +29,7 @@ class Update(NamedTuple):
     loss: float  #: the loss of steps start..stop-1
     gradients: dict[str, Array]  #: its gradient through the latest k2 steps, by parameters' names
     state: State  #: the model's state after step stop-1
+    apart: bool = True  #: whether no later window goes back into the steps before `stop`
 
     @property
     def steps(self) -> int:
@@ -65,7 +66,7 @@ class Schedule(ABC):
     @property
     def separable(self) -> bool:
         """Whether a run over x[t:] from `Update.state` goes on as the whole run would, where t is
-        the `stop` of any of its updates. It is not where tapes are kept from window to window."""
+        the `stop` of any of its updates that is `apart`."""
         return False
 
     def state_dict(self) -> dict[str, Any]:
@@ -150,7 +151,7 @@ class TruncatedBPTT(Schedule):
             gradients = _backward(model, kept, dprediction, start, reach)
             while kept and kept[0].start < reach:
                 kept.popleft()
-            yield Update(start, end, float(value), gradients, state)
+            yield Update(start, end, float(value), gradients, state, apart=not kept)
             start = end
 
 

@@ -1,0 +1,22 @@
+"""The pages' examples run and print what stands under them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.mark.parametrize("page", ["reductions.md"])
+def test_examples_print_what_the_page_says(page, capsys):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"```(python|text)\n(.*?)```", text, flags=re.DOTALL)
+    names: dict[str, object] = {}
+    for language, block in blocks:
+        if language == "python":
+            exec(compile(block, page, "exec"), names)
+        else:
+            assert capsys.readouterr().out == block
+    assert capsys.readouterr().out == ""
+    assert len(blocks) >= 2
