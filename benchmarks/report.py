@@ -32,8 +32,8 @@ result. Each number of threads is a process of its own that may use as many proc
 Times are medians with the quartiles in brackets. `ratio` is the best peer's median over bptt's:
 above 1 bptt is faster. In the same turns run a product of two matrices of 1024 x 1024 (`sgemm`: MKL
 through PyTorch, or NumPy's where that is not installed), a `copy` of 16 MB a thread and, for one
-sequence, the product of a matrix of 1 MB a thread with a vector (`sgemv`). The last columns say what
-share of their rates bptt reaches by the FLOP and the bytes that a row needs at least, counted in
+sequence, the product of a matrix of 1 MB a thread with a vector (`sgemv`). The last columns say
+what share of their rates bptt reaches by the FLOP and the bytes that a row needs at least, counted in
 `benchmarks/common.py`. Data that stay in caches can exceed the bandwidth of `copy`.
 
 ## The machine
