@@ -159,6 +159,14 @@ MAY_IMPORT = {
         "progress",
         "schedule",
     },
+    "states": {"layers", "layers.base"},
+    "truncation": {"_validate", "layers", "layers.base", "losses", "optim", "schedule", "states"},
+    "plan": {"_validate"},
+    "longsequence": {
+        *("_core", "_validate", "layers", "layers.base", "losses"),
+        *("plan", "schedule", "states"),
+    },
+    "dynamics": {"_validate", "layers", "layers.base", "states"},
     "charmodel": {"io", "layers", "losses", "optim", "schedule", "trainer"},
     "bench": {"layers", "layers.base", "runtime"},
     "cli": {"bench", "charmodel", "io", "plot", "runtime"},
@@ -166,6 +174,7 @@ MAY_IMPORT = {
     "": {
         *("_core", "average", "callbacks", "convert", "data", "functions", "init", "io", "layers"),
         *("losses", "lr", "metrics", "optim", "runtime", "schedule", "stream", "trainer"),
+        *("dynamics", "longsequence", "plan", "truncation"),
     },
 }
 

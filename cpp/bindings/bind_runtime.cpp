@@ -21,6 +21,9 @@ void register_runtime(py::module_& module) {
         },
         py::arg("threads"));
     module.def("get_num_threads", &get_num_threads);
+    module.def("used_memory", &used_memory);
+    module.def("peak_memory", &peak_memory);
+    module.def("reset_peak_memory", &reset_peak_memory);
     module.def("instruction_set", &instruction_set);
     module.def("supported_instruction_sets", &supported_instruction_sets);
 }

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <new>
 
+#include "bptt/runtime.hpp"
 #include "bptt/types.hpp"
 
 #if defined(__linux__)
@@ -22,9 +23,10 @@ constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kSlack = std::size_t{16} << 20;
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
-// A block begins with its size, in a cache line of its own.
+// A block begins with its size, in a cache line of its own, and with what was asked for: a kept block
+// may be a little larger, but what is counted must not depend on what was kept.
 struct Header {
-    std::size_t bytes;
+    std::size_t bytes, asked;
 };
 
 // Sizes are rounded so that calls of nearly the same shape reuse each other's blocks.
@@ -46,14 +48,15 @@ public:
                 const std::size_t its_size = found->first;
                 kept_.erase(found);
                 kept_bytes_ -= its_size;
-                count_use(its_size);
+                static_cast<Header*>(memory)->asked = size;
+                count_use(its_size, size);
                 return static_cast<char*>(memory) + kAlignment;
             }
         }
         void* memory = from_system(size);
-        static_cast<Header*>(memory)->bytes = size;
+        *static_cast<Header*>(memory) = {size, size};
         std::lock_guard<std::mutex> lock(mutex_);
-        count_use(size);
+        count_use(size, size);
         return static_cast<char*>(memory) + kAlignment;
     }
 
@@ -63,6 +66,7 @@ public:
         const std::size_t size = static_cast<Header*>(memory)->bytes;
         std::lock_guard<std::mutex> lock(mutex_);
         used_bytes_ -= size;
+        asked_bytes_ -= static_cast<Header*>(memory)->asked;
         try {
             kept_.emplace(size, memory);
             kept_bytes_ += size;
@@ -70,6 +74,21 @@ public:
             std::free(memory);
         }
         trim(limit());
+    }
+
+    std::size_t in_use() noexcept {
+        std::lock_guard<std::mutex> lock(mutex_);
+        return asked_bytes_;
+    }
+
+    std::size_t peak() noexcept {
+        std::lock_guard<std::mutex> lock(mutex_);
+        return peak_bytes_;
+    }
+
+    void reset_peak() noexcept {
+        std::lock_guard<std::mutex> lock(mutex_);
+        peak_bytes_ = asked_bytes_;
     }
 
     void release_kept() noexcept {
@@ -92,9 +111,11 @@ private:
         return memory;
     }
 
-    void count_use(std::size_t size) {
+    void count_use(std::size_t size, std::size_t asked) {
         used_bytes_ += size;
+        asked_bytes_ += asked;
         most_used_bytes_ = std::max(most_used_bytes_, used_bytes_);
+        peak_bytes_ = std::max(peak_bytes_, asked_bytes_);
         trim(limit());
     }
 
@@ -114,6 +135,7 @@ private:
     std::mutex mutex_;
     std::multimap<std::size_t, void*> kept_;
     std::size_t used_bytes_ = 0, kept_bytes_ = 0, most_used_bytes_ = 0;
+    std::size_t asked_bytes_ = 0, peak_bytes_ = 0;
 };
 
 // Never destroyed: arrays may outlive every static object.
@@ -126,9 +148,16 @@ Pool& pool() {
 
 void* acquire(std::size_t bytes) { return pool().acquire(bytes); }
 void release(void* block) noexcept { pool().release(block); }
+std::size_t in_use() noexcept { return pool().in_use(); }
+std::size_t peak() noexcept { return pool().peak(); }
+void reset_peak() noexcept { pool().reset_peak(); }
 void release_kept() noexcept { pool().release_kept(); }
 
 }  // namespace detail
+
+Index used_memory() { return static_cast<Index>(detail::in_use()); }
+Index peak_memory() { return static_cast<Index>(detail::peak()); }
+void reset_peak_memory() { detail::reset_peak(); }
 
 template <class R>
 Array<R>::Array(const Shape& shape) : shape_(shape) {

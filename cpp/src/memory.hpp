@@ -11,6 +11,10 @@ namespace bptt::detail {
 void* acquire(std::size_t bytes);
 // Gives back what acquire returned; nullptr is fine.
 void release(void* block) noexcept;
+// Bytes of the blocks in use, as they were asked for, and the most of them since reset_peak.
+std::size_t in_use() noexcept;
+std::size_t peak() noexcept;
+void reset_peak() noexcept;
 // Hands all kept blocks to the system.
 void release_kept() noexcept;
 

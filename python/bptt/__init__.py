@@ -4,7 +4,7 @@ Letters: T time steps, N sequences, D input features, H hidden units. Arrays are
 time-major, (T, N, D), float32 or float64.
 """
 
-from bptt import callbacks, convert, data, init, io, losses, lr, metrics, optim, runtime
+from bptt import callbacks, convert, data, dynamics, init, io, losses, lr, metrics, optim, runtime
 from bptt._core import __version__
 from bptt.average import WeightAverage
 from bptt.data import Sequences
@@ -20,20 +20,27 @@ from bptt.functions import (
     rnn_forward,
 )
 from bptt.layers import GRU, LSTM, RNN, Embedding, Layer, Linear, Sequential
+from bptt.longsequence import FullBPTT
+from bptt.plan import CheckpointPlan
 from bptt.runtime import get_num_threads, num_threads, set_num_threads
 from bptt.schedule import Schedule, TruncatedBPTT
 from bptt.stream import Stream
 from bptt.trainer import DivergenceError, Trainer
+from bptt.truncation import AdaptiveTruncation, RandomTruncation
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "AdaptiveTruncation",
+    "CheckpointPlan",
     "DivergenceError",
     "Embedding",
+    "FullBPTT",
     "Gradients",
     "Layer",
     "Linear",
+    "RandomTruncation",
     "Schedule",
     "Sequences",
     "Sequential",
@@ -47,6 +54,7 @@ __all__ = [
     "callbacks",
     "convert",
     "data",
+    "dynamics",
     "get_num_threads",
     "gru_backward",
     "gru_forward",

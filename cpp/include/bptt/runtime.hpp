@@ -17,6 +17,12 @@ BPTT_API const char* version();
 BPTT_API void set_num_threads(Index threads);
 BPTT_API Index get_num_threads();
 
+// Bytes of the library's arrays, tapes and workspaces that are in use now, and the most that were
+// at one time since the latest call of reset_peak_memory.
+BPTT_API Index used_memory();
+BPTT_API Index peak_memory();
+BPTT_API void reset_peak_memory();
+
 // The set that is used: "baseline", "x86-64-v3" or "x86-64-v4" ("baseline" is NEON on Arm). It is
 // chosen at the first call: the best that the processor has, or what BPTT_INSTRUCTION_SET names.
 // Throws std::runtime_error where that variable names a set that is unknown or not supported here.

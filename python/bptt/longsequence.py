@@ -1,0 +1,273 @@
+"""One exact gradient over a sequence whose tape would not fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from math import inf
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bptt import _core, _validate, states
+from bptt.layers import Layer
+from bptt.layers.base import State
+from bptt.losses import Loss
+from bptt.plan import CheckpointPlan, advances
+from bptt.schedule import Schedule, Update
+
+__all__ = ["FullBPTT"]
+
+Array: TypeAlias = NDArray[Any]
+Count: TypeAlias = Callable[[Array], float]
+
+_REDUCTIONS = {"mean": True, "sum": False}
+
+
+class _Needs(NamedTuple):
+    """What a model takes, in bytes, as probes found it."""
+
+    steps: list[int]  # of each probe, ascending, the first 1
+    bytes: list[int]  # of tape, head, gradients and workspaces of a segment of so many steps
+    state: int  # of each state that is kept
+
+    def segment(self, steps: int) -> int:
+        """Of a segment with a tape: between the probes, and on beyond the longest."""
+        found = float(np.interp(steps, self.steps, self.bytes))
+        if steps > self.steps[-1]:
+            rise = (self.bytes[-1] - self.bytes[-2]) / (self.steps[-1] - self.steps[-2])
+            found += max(rise, 0.0) * (steps - self.steps[-1])
+        # Blocks of memory are rounded up, and may be an eighth larger than asked for.
+        return int(found * 9 / 8) + 2**14
+
+    def memory(self, slots: int, steps: int) -> int:
+        # Beside the slots: the state that is run, the one that is made, the one handed back.
+        return self.segment(steps) + self.state * (slots + 3)
+
+
+class FullBPTT(Schedule):
+    """The exact gradient over the whole stream: one update, nothing cut off.
+
+    With a memory budget the stream runs in segments. First it runs forward without a tape and keeps
+    states at some boundaries. Then segments run again, last first, now with a tape, head and loss,
+    and each goes backward from what the one after it handed back. Which states are kept, and where
+    the segments end, is the optimal plan for the budget (`plan`): with enough memory for one state
+    a segment, all that is added is one more forward pass (Gruslys et al. 2016).
+
+    The gradient is that in one piece, to rounding (with dropout, for the masks that the segments
+    draw: they are drawn again when a segment runs again). The loss is called segment by segment,
+    and its values are put together as `reduction` says.
+
+    Arrays may be memory-mapped files: each is read segment by segment.
+
+    Args:
+        memory_budget: bytes for all that bptt allocates beyond model, input and target: states,
+            one tape, head, gradients. What a loss written in NumPy allocates for one segment is
+            not counted beyond its dprediction; nor are a few percent that the library keeps for
+            the next call. None: everything in one piece, with the loss called once.
+        reduction: how the loss reduces over the steps it is called with: "mean" or "sum". "sum" is
+            also right for "mean_sequences" where no sequence is masked out of a whole segment.
+        count: of a "mean" over other than all elements (a mask, an ignored target): target of a
+            segment -> how many elements count there. None: each step counts the same.
+    """
+
+    def __init__(
+        self,
+        memory_budget: int | None = None,
+        reduction: str = "mean",
+        count: Count | None = None,
+    ) -> None:
+        if memory_budget is not None:
+            memory_budget = _validate.size("FullBPTT", "memory_budget", memory_budget)
+        self.memory_budget = memory_budget
+        self._mean = _validate.choice("FullBPTT", "reduction", reduction, _REDUCTIONS)
+        self.reduction = reduction
+        if count is not None:
+            _validate.instance("FullBPTT", "count", count, Callable)
+            if not self._mean:
+                raise ValueError('FullBPTT: count is given, expected None with reduction "sum"')
+        self.count = count
+
+    def __repr__(self) -> str:
+        return f"FullBPTT(memory_budget={self.memory_budget}, reduction={self.reduction!r})"
+
+    def windows(self, T: int) -> int:
+        """How many updates a stream of T steps gives: 1, or 0 where T is 0."""
+        return min(1, _validate.size("FullBPTT.windows", "T", T, minimum=0))
+
+    @property
+    def separable(self) -> bool:
+        return True
+
+    def plan(
+        self, model: Layer, loss: Loss, x: Array, target: Array, state: State = None
+    ) -> CheckpointPlan:
+        """The plan for a stream, with its predicted memory and cost; arguments are `run`'s.
+
+        It runs some first steps to see what a step takes. Raises `ValueError` for a budget below
+        the smallest possible, and says what that is.
+        """
+        T = self._checked("FullBPTT.plan", model, loss, x, target)
+        if T == 0:
+            raise ValueError(f"FullBPTT.plan: x has shape {x.shape}, expected T >= 1 steps")
+        return self._plan(model, loss, x, target, state)[0]
+
+    def run(
+        self, model: Layer, loss: Loss, x: Array, target: Array, state: State = None
+    ) -> Iterator[Update]:
+        """As `Schedule.run`: one `Update`. Raises as `plan` does."""
+        T = self._checked("FullBPTT.run", model, loss, x, target)
+        if T == 0:
+            return iter(())
+        if self.memory_budget is None:
+            return _in_one_piece(model, loss, x, target, state)
+        return self._in_segments(model, loss, x, target, state)
+
+    def _checked(self, where: str, model: Layer, loss: Loss, x: Array, target: Array) -> int:
+        _validate.instance(where, "model", model, Layer)
+        _validate.instance(where, "loss", loss, Callable)
+        if self.memory_budget is not None:
+            states.refuse_bidirectional(where, model)
+            given = loss.keywords.get("reduction") if isinstance(loss, partial) else None
+            if given is not None and (given == "mean") != self._mean:
+                raise ValueError(
+                    f"{where}: the loss has reduction {given!r}, this schedule {self.reduction!r}"
+                )
+        return _validate.stream(where, x, target)
+
+    def _in_segments(
+        self, model: Layer, loss: Loss, x: Array, target: Array, state: State
+    ) -> Iterator[Update]:
+        plan, random = self._plan(model, loss, x, target, state)
+        T, shares = plan.T, self._shares(plan, target)
+        kept = {0: (state, model.random_state)}  # by segment: what it begins with
+        total: dict[str, Array] = {}
+        value, final, dstate = 0.0, None, None
+        for move in plan.moves():
+            start, stop = plan.bounds(move.start)[0], plan.bounds(move.stop - 1)[1]
+            if not move.tape:
+                state, model.random_state = kept[move.start]
+                for segment in range(move.start, move.stop):
+                    its_x = x[slice(*plan.bounds(segment))]
+                    if random:  # only a training pass draws what the pass with a tape will draw
+                        state = model.forward(its_x, state)[1]
+                    else:
+                        state = states.run(model, its_x, state)
+                kept[move.stop] = (state, model.random_state)
+                continue
+            state, model.random_state = kept.pop(move.start)
+            prediction, state, tape = model.forward(x[start:stop], state)
+            if stop == T:
+                final, last_random = state, model.random_state
+            its_value, dy = loss(prediction, target[start:stop])
+            share = shares[move.start] if shares is not None else 1.0
+            value += share * float(its_value)
+            if share != 1.0:
+                dy = dy * dy.dtype.type(share)
+            del prediction
+            found = model.backward(tape, dy, dstate)
+            dstate = found.state
+            total = _sum(total, found.parameters)
+            del found, dy, tape
+        model.random_state = last_random
+        yield Update(0, T, value, total, final)
+
+    def _shares(self, plan: CheckpointPlan, target: Array) -> list[float] | None:
+        """What each segment's mean counts for in the whole mean; None for sums."""
+        if not self._mean:
+            return None
+        bounds = [plan.bounds(k) for k in range(plan.segments)]
+        if self.count is None:
+            return [(stop - start) / plan.T for start, stop in bounds]
+        counts = [
+            _validate.number("FullBPTT.run", "count(target)", self.count(target[a:b]), 0.0)
+            for a, b in bounds
+        ]
+        whole = sum(counts)
+        return [count / whole if whole else 0.0 for count in counts]
+
+    def _plan(
+        self, model: Layer, loss: Loss, x: Array, target: Array, state: State
+    ) -> tuple[CheckpointPlan, bool]:
+        """The plan, and whether a training pass of the model draws random numbers."""
+        T = len(x)
+        before = model.random_state
+        try:
+            needs, random = _probe(model, loss, x, target, state, self.memory_budget or inf)
+        finally:
+            model.random_state = before
+        if self.memory_budget is None:
+            return CheckpointPlan(T, 1, T, needs.memory(1, T)), random
+        smallest = needs.memory(1, 1)
+        if self.memory_budget < smallest:
+            raise ValueError(
+                f"FullBPTT: memory_budget is {self.memory_budget} bytes, "
+                f"expected at least {smallest} for this model and stream"
+            )
+        return _best(T, needs, self.memory_budget), random
+
+
+def _in_one_piece(
+    model: Layer, loss: Loss, x: Array, target: Array, state: State
+) -> Iterator[Update]:
+    prediction, state, tape = model.forward(x, state)
+    value, dy = loss(prediction, target)
+    yield Update(0, len(x), float(value), model.backward(tape, dy).parameters, state)
+
+
+def _sum(total: dict[str, Array], part: dict[str, Array]) -> dict[str, Array]:
+    if not total:
+        return part
+    with np.errstate(all="ignore"):  # a gradient that is not finite: the trainer's to tell
+        for name, gradient in part.items():
+            total[name] += gradient
+    return total
+
+
+def _best(T: int, needs: _Needs, budget: int) -> CheckpointPlan:
+    """The plan with the fewest forward steps that fits, over segments of all promising sizes."""
+    # For a given number of segments the shortest possible ones leave most room for states.
+    numbers = {*range(1, min(T, 4096) + 1), *np.geomspace(1, T, 2048).astype(int).tolist()}
+    best, fewest = None, inf
+    for n in numbers:
+        segment = -(-T // n)
+        segments = -(-T // segment)
+        room = budget - needs.memory(0, segment)
+        if room < needs.state:
+            continue
+        slots = min(room // max(needs.state, 1), max(1, segments - 1))
+        steps = T + advances(segments, slots) * segment
+        if steps < fewest:
+            best, fewest = (slots, segment), steps
+    assert best is not None, "the smallest plan is always among them"
+    slots, segment = best
+    return CheckpointPlan(T, slots, segment, needs.memory(slots, segment))
+
+
+def _probe(
+    model: Layer, loss: Loss, x: Array, target: Array, state: State, budget: float
+) -> tuple[_Needs, bool]:
+    """Runs pieces of 1, 2, 8, 32, ... steps forward and backward and sees what memory they take, as
+    long as the next can be expected to stay within the budget."""
+    random, drew = model.random_state, False
+    needs = _Needs([], [], 0)
+    for steps in (1, 2, 8, 32, 128, 512):
+        if steps > 2 and (8 * steps > len(x) or needs.segment(steps) > budget):
+            break
+        if steps > len(x):
+            break
+        _core.reset_peak_memory()
+        before = _core.used_memory()
+        y, _, tape = model.forward(x[:steps], state)
+        drew = drew or model.random_state != random
+        dy = loss(y, target[:steps])[1]
+        del y
+        found = model.backward(tape, dy)
+        each = sum(max(leaf.nbytes, 256) + 512 for leaf in states.leaves(found.state))
+        # What a segment has beside: dy times its share, the sum of gradients.
+        its_bytes = _core.peak_memory() - before + dy.nbytes
+        its_bytes += sum(gradient.nbytes for gradient in found.parameters.values())
+        del found, tape, dy
+        needs = _Needs([*needs.steps, steps], [*needs.bytes, its_bytes], each)
+    return needs, drew
