@@ -1,37 +1,8 @@
-#include <memory>
-#include <variant>
-
 #include "bind.hpp"
-#include "bptt/recurrent.hpp"
+#include "tape.hpp"
 
 namespace bptt::bindings {
 namespace {
-
-// The arrays that a tape points into stay alive with it.
-template <class R>
-struct HeldTape {
-    Tape<R> tape;
-    Input<R> x, weight_ih, weight_hh, bias_ih, bias_hh;
-    IndexInput lengths;
-    Input<bool> reset;
-};
-
-class PyTape {
-public:
-    template <class R>
-    explicit PyTape(std::unique_ptr<HeldTape<R>> held) : held_(std::move(held)) {}
-
-    template <class Visitor>
-    auto visit(Visitor&& visitor) const {
-        return std::visit([&](const auto& held) { return visitor(*held); }, held_);
-    }
-
-    // A tape has one reader at a time: a second thread's backward call on it is refused, not raced.
-    bool busy = false;
-
-private:
-    std::variant<std::unique_ptr<HeldTape<float>>, std::unique_ptr<HeldTape<double>>> held_;
-};
 
 // "lstm" of "lstm", "rnn" of "rnn_relu": what the public functions are called after.
 std::string family(const std::string& cell) { return cell.substr(0, cell.find('_')); }
@@ -68,8 +39,8 @@ py::tuple forward_of(Cell cell, const std::string& caller, py::handle x, py::han
 }
 
 template <class R>
-py::tuple backward_of(PyTape& owner, HeldTape<R>& held, const std::string& caller, py::handle dy, py::handle dh,
-                      py::handle dc, bool mean, bool retain) {
+py::tuple backward_of(PyTape& owner, HeldTape<R>& held, const std::string& caller, py::handle dy,
+                      py::handle dh, py::handle dc, bool mean, bool retain, Trace<R>* trace = nullptr) {
     const bool pair = cell_has_c(held.tape.cell);
     const Input<R> dy_in(caller, "dy", dy), dh_in(caller, pair ? "dstate[0]" : "dstate", dh),
         dc_in(caller, "dstate[1]", dc);
@@ -82,7 +53,8 @@ py::tuple backward_of(PyTape& owner, HeldTape<R>& held, const std::string& calle
     } done{owner.busy};
     {
         py::gil_scoped_release without_gil;
-        grads = backward<R>(held.tape, dy_in, {dh_in, dc_in}, mean ? Reduction::mean : Reduction::sum, retain);
+        grads = backward<R>(held.tape, dy_in, {dh_in, dc_in}, mean ? Reduction::mean : Reduction::sum, retain,
+                            trace);
     }
     return py::make_tuple(to_numpy(grads.x), to_numpy(grads.h), to_numpy(grads.c), to_numpy(grads.weight_ih),
                           to_numpy(grads.weight_hh), to_numpy(grads.bias_ih), to_numpy(grads.bias_hh));
@@ -132,6 +104,24 @@ void register_recurrent(py::module_& module) {
         py::arg("bias_ih").none(true), py::arg("bias_hh").none(true), py::arg("h").none(true),
         py::arg("c").none(true), py::arg("lengths").none(true), py::arg("reset").none(true), py::arg("keep"),
         py::arg("reverse") = false);
+
+    module.def(
+        "backward_traced",
+        [](PyTape& tape, py::object dy, py::object dh, py::object dc, bool weight_hh, bool delta) {
+            return tape.visit([&](auto& held) -> py::tuple {
+                using R = typename std::decay_t<decltype(held)>::Scalar;
+                Trace<R> trace;
+                trace.want_weight_hh = weight_hh;
+                trace.want_delta = delta;
+                const std::string caller = family(cell_name(held.tape.cell)) + "_backward";
+                py::tuple grads = backward_of(tape, held, caller, dy, dh, dc, false, true, &trace);
+                return py::make_tuple(grads, to_numpy(trace.recurrent), to_numpy(trace.c),
+                                      to_numpy(trace.norms), to_numpy(trace.weight_hh),
+                                      to_numpy(trace.delta));
+            });
+        },
+        py::arg("tape"), py::arg("dy").none(true), py::arg("dh").none(true), py::arg("dc").none(true),
+        py::arg("weight_hh"), py::arg("delta"));
 
     module.def(
         "backward",

@@ -55,6 +55,22 @@ void divide(const Array<R>& array, Index by) {
     for (Index i = 0; i < array.elements(); ++i) array.data()[i] *= factor;
 }
 
+template <class E>
+Array<E> zeros(const Shape& shape) {
+    Array<E> array(shape);
+    std::fill_n(array.data(), array.elements(), E(0));
+    return array;
+}
+
+template <class R>
+void make_room(Trace<R>& trace, const Dims& dims, Index G, bool has_c) {
+    trace.recurrent = zeros<R>({dims.T, dims.N, dims.H});
+    trace.c = has_c ? zeros<R>({dims.T, dims.N, dims.H}) : Array<R>();
+    trace.norms = zeros<double>({dims.T, 4});
+    trace.weight_hh = trace.want_weight_hh ? zeros<R>({dims.T, G * dims.H, dims.H}) : Array<R>();
+    trace.delta = trace.want_delta ? zeros<R>({dims.T, dims.N, G * dims.H}) : Array<R>();
+}
+
 }  // namespace
 
 const char* cell_name(Cell cell) { return facts(cell).name; }
@@ -118,8 +134,10 @@ Forward<R> forward(Cell cell, View<const R> x, const Weights<R>& weights, const 
 
 template <class R>
 Gradients<R> backward(Tape<R>& tape, View<const R> dy, const State<R>& dstate, Reduction reduction,
-                      bool retain) {
+                      bool retain, Trace<R>* trace) {
     validate::backward(caller(tape.cell, "_backward"), tape, dy, dstate);
+    if (trace != nullptr && tape.steps.reverse)
+        caller(tape.cell, "_backward").fail("tape runs in reverse, expected one that runs forward to be traced");
     const Dims& dims = tape.dims;
     const int index = static_cast<int>(tape.cell);
     const bool has_c = cell_has_c(tape.cell);
@@ -136,6 +154,10 @@ Gradients<R> backward(Tape<R>& tape, View<const R> dy, const State<R>& dstate, R
         grads.bias_hh = Array<R>({G * dims.H});
     }
 
+    Trace<R> none;
+    if (trace != nullptr) make_room(*trace, dims, G, has_c);
+    const Trace<R>& its = trace != nullptr ? *trace : none;
+
     copy_or_clear(grads.h.data(), dstate.h, states);
     if (has_c) copy_or_clear(grads.c.data(), dstate.c, states);
     if (dims.T > 0 && dims.N > 0) {
@@ -144,7 +166,8 @@ Gradients<R> backward(Tape<R>& tape, View<const R> dy, const State<R>& dstate, R
              tape.steps.lengths.data, tape.steps.reset.data, tape.steps.reverse, tape.h.data(), tape.c.data(),
              tape.gates.data(), dy.data, grads.x.data(), grads.h.data(), grads.c.data(),
              grads.weight_ih.data(), grads.weight_hh.data(), grads.bias_ih.data(), grads.bias_hh.data(),
-             static_cast<int>(get_num_threads())});
+             static_cast<int>(get_num_threads()), its.recurrent.data(), its.c.data(), its.norms.data(),
+             its.weight_hh.data(), its.delta.data()});
     } else {
         for (const Array<R>* array : {&grads.weight_ih, &grads.weight_hh, &grads.bias_ih, &grads.bias_hh})
             if (*array) std::fill_n(array->data(), array->elements(), R(0));
@@ -167,7 +190,9 @@ template Forward<float> forward(Cell, View<const float>, const Weights<float>&, 
                                 const Steps&, bool);
 template Forward<double> forward(Cell, View<const double>, const Weights<double>&, const State<double>&,
                                  const Steps&, bool);
-template Gradients<float> backward(Tape<float>&, View<const float>, const State<float>&, Reduction, bool);
-template Gradients<double> backward(Tape<double>&, View<const double>, const State<double>&, Reduction, bool);
+template Gradients<float> backward(Tape<float>&, View<const float>, const State<float>&, Reduction, bool,
+                                   Trace<float>*);
+template Gradients<double> backward(Tape<double>&, View<const double>, const State<double>&, Reduction, bool,
+                                    Trace<double>*);
 
 }  // namespace bptt

@@ -147,6 +147,24 @@ void backward(const Caller& caller, const Tape<R>& tape, const View<const R>& dy
     state(caller, dstate, tape.cell, dims, "dstate");
 }
 
+// A ledger of a tape: how far it follows, and how many groups of sequences it keeps apart.
+template <class R>
+void ledger(const Caller& caller, const Tape<R>& tape, Index max_lag, Index groups, bool only_c) {
+    if (!tape.h) caller.fail("tape is empty");
+    if (tape.consumed)
+        caller.fail("tape was consumed by an earlier backward call; call that one with retain=True");
+    if (tape.steps.reverse) caller.fail("tape runs in reverse, expected one that runs forward");
+    if (max_lag < 0 || max_lag >= std::max<Index>(tape.dims.T, 1))
+        caller.fail("max_lag is " + std::to_string(max_lag) +
+                    ", expected 0 <= max_lag < T = " + std::to_string(tape.dims.T));
+    if (groups < 1 || groups > std::max<Index>(tape.dims.N, 1))
+        caller.fail("groups is " + std::to_string(groups) +
+                    ", expected 1 <= groups <= N = " + std::to_string(tape.dims.N));
+    if (only_c && !cell_has_c(tape.cell))
+        caller.fail(std::string("only_c is true, and the cell is ") + cell_name(tape.cell) +
+                    ", expected lstm: no other has a c");
+}
+
 // ---- what stands around the layer ------------------------------------------------------------------
 
 // The sizes before the last one, and then `last`.

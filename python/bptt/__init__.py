@@ -8,6 +8,7 @@ from bptt import callbacks, convert, data, dynamics, init, io, losses, lr, metri
 from bptt._core import __version__
 from bptt.average import WeightAverage
 from bptt.data import Sequences
+from bptt.flow import Flow, gradient_flow
 from bptt.functions import (
     Gradients,
     Tape,
@@ -37,6 +38,7 @@ __all__ = [
     "DivergenceError",
     "Embedding",
     "FullBPTT",
+    "Flow",
     "Gradients",
     "Layer",
     "Linear",
@@ -56,6 +58,7 @@ __all__ = [
     "data",
     "dynamics",
     "get_num_threads",
+    "gradient_flow",
     "gru_backward",
     "gru_forward",
     "init",

@@ -53,6 +53,31 @@ def backward(
     mean: bool,
     retain: bool,
 ) -> tuple[Array, Array, Array | None, Array, Array, Array | None, Array | None]: ...
+def backward_traced(
+    tape: Tape,
+    dy: Array | None,
+    dh: Array | None,
+    dc: Array | None,
+    weight_hh: bool,
+    delta: bool,
+) -> tuple[
+    tuple[Array, Array, Array | None, Array, Array, Array | None, Array | None],
+    Array,
+    Array | None,
+    Array,
+    Array | None,
+    Array | None,
+]: ...
+
+class Ledger:
+    """The gradient of a tape, taken apart by lag."""
+
+    def __init__(self, tape: Tape, max_lag: int, groups: int, only_c: bool) -> None: ...
+    def back(
+        self, first: int, dy: Array | None, by_slots: bool, want_dx: bool
+    ) -> tuple[Array, Array | None]: ...
+    @property
+    def weight_hh(self) -> Array: ...
 
 class Stream:
     """One sequence, one step at a time, with weights that were packed once."""

@@ -18,13 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bptt import io
+from bptt.flow import Flow, gradient_flow
 from bptt.layers import GRU, LSTM, RNN, Embedding, Linear, Sequential
 from bptt.losses import softmax_cross_entropy
 from bptt.optim import Adam
 from bptt.schedule import TruncatedBPTT
 from bptt.trainer import History, Record, Trainer
 
-__all__ = ["CharacterModel", "Options", "Report", "help_text", "read_text", "train"]
+__all__ = [
+    "CharacterModel",
+    "Options",
+    "Report",
+    "help_text",
+    "measure_flow",
+    "read_text",
+    "train",
+]
 
 Indices: TypeAlias = NDArray[np.int64]
 
@@ -250,6 +259,43 @@ def train(
     seconds = time.perf_counter() - start
     measure_and_save(len(history))
     return Report(history, measurements, _recent_bits(history), seconds)
+
+
+def measure_flow(
+    model: CharacterModel,
+    text: str,
+    steps: int,
+    batch: int,
+    max_lag: int | None = None,
+    by_way: bool = False,
+) -> Flow:
+    """How far back the model's gradient reaches on `batch` pieces of the text, `steps` long.
+
+    Each piece begins in the state that the characters before it lead to. `steps` and `max_lag` are
+    cut to what the text has. Raises `ValueError` for a text that is too short, or that has
+    characters which the model does not know.
+    """
+    indices = model.encode(text)
+    if len(indices) < 2 * batch + 1:
+        raise ValueError(
+            f"the text is too short: it has {len(indices)} characters, expected {2 * batch + 1} "
+            f"or more for {batch} pieces"
+        )
+    x, target = _streams(indices, batch)
+    steps = min(steps, len(x))
+    before = min(steps, len(x) - steps)
+    _, state = model.network.predict(x[:before]) if before else (None, None)
+    now = slice(before, before + steps)
+    max_lag = None if max_lag is None else min(max_lag, steps - 1)
+    return gradient_flow(
+        model.network,
+        x[now],
+        target[now],
+        softmax_cross_entropy,
+        max_lag,
+        state=state,
+        by_way=by_way,
+    )
 
 
 def _recent_bits(history: History) -> float:

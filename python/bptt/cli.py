@@ -1,4 +1,5 @@
-"""The command `bptt`: train a character model, write text with it, measure this machine.
+"""The command `bptt`: train a character model, write text with it, look at its gradient, measure
+this machine.
 
 A command that cannot do what was asked says so in one line on stderr and returns 2; what cannot be
 asked (an unknown option, a number that is none) argparse refuses in the same way.
@@ -13,9 +14,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from bptt.io import write_atomically
+
+if TYPE_CHECKING:
+    from bptt.charmodel import CharacterModel
 
 TEMPERATURE = 0.8
 
@@ -43,6 +47,17 @@ def positive(text: str) -> float:
         value = math.nan
     if not (0 < value < math.inf):
         raise argparse.ArgumentTypeError(f"expected a finite number above 0, got {text!r}")
+    return value
+
+
+def share(text: str) -> float:
+    """A number between 0 and 1, neither of them."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (0 < value < 1):
+        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text!r}")
     return value
 
 
@@ -108,6 +123,23 @@ def parser() -> argparse.ArgumentParser:
     option = bench.add_argument
     option("--threads", metavar="N", type=count, help="(default: as many as bptt uses)")
     option("--seconds", metavar="S", type=positive, default=0.5, help="that a row takes")
+
+    flow = commands.add_parser(
+        "flow",
+        help="show how far back a model's gradient reaches",
+        description="Takes the gradient of a model that `bptt train` saved apart by the steps that "
+        "it travelled back through time, on pieces of FILE, and recommends a window.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    flow.set_defaults(run=run_flow)
+    option = flow.add_argument
+    option("model", metavar="MODEL", type=Path, help="a model.safetensors")
+    option("file", metavar="FILE", nargs="?", type=Path, help="UTF-8 text (default: Python's help)")
+    option("--steps", metavar="T", type=count, default=256, help="time steps of a piece of text")
+    option("--batch", metavar="N", type=count, default=8, help="pieces of text")
+    option("--max-lag", metavar="K", type=count, default=127, help="steps that losses are followed")
+    option("--tolerance", metavar="SHARE", type=share, default=0.05, help="of the full gradient")
+    option("--out", metavar="FOLDER", type=Path, help="where the picture goes (default: MODEL's)")
     return top
 
 
@@ -149,6 +181,8 @@ def run_train(chosen: argparse.Namespace) -> int:
         f"bits per character: {report.training_bits:.3f} training, "
         f"{report.held_out_bits:.3f} held out"
     )
+    if not stopped():
+        print(short_flow(model, text, chosen.k2))
     written = [path.name]
     if plot.available():
         bits = [BITS * loss for loss in report.history.loss]
@@ -178,6 +212,39 @@ def run_bench(chosen: argparse.Namespace) -> int:
     for line in bench.report(chosen.threads or get_num_threads(), chosen.seconds):
         print(line, flush=True)
     return 0
+
+
+def run_flow(chosen: argparse.Namespace) -> int:
+    """`bptt flow`."""
+    from bptt import plot
+    from bptt.charmodel import CharacterModel, help_text, measure_flow, read_text
+
+    model = CharacterModel.load(chosen.model)
+    text = help_text() if chosen.file is None else read_text(chosen.file)
+    by_way = model.configuration["cell"] == "lstm"
+    flow = measure_flow(model, text, chosen.steps, chosen.batch, chosen.max_lag, by_way)
+    T, N, _ = flow.dh.shape
+    print(f"{N} pieces of {chosen.file or 'the text of Python help'}, {T} characters each")
+    print(flow.report(chosen.tolerance))
+    if plot.available():
+        folder = chosen.out or chosen.model.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        flow.plot(folder / "flow.png", tolerance=chosen.tolerance)
+        print(f"wrote flow.png to {folder}")
+    return 0
+
+
+def short_flow(model: CharacterModel, text: str, k2: int) -> str:
+    """One line on how far back the gradient reaches, beside the window that was trained with."""
+    from bptt.charmodel import measure_flow
+
+    batch = 4
+    if len(text) < 8 * batch:
+        return "gradient flow: the text is too short to tell"
+    flow = measure_flow(model, text, min(2 * k2, 128), batch, 63)
+    found = flow.recommend_window()
+    lines = [f"gradient flow: {found}; trained with {k2} (`bptt flow` tells more)"]
+    return "\n".join(lines + [f"warning: {sentence}" for sentence in flow.warnings])
 
 
 @contextmanager

@@ -15,10 +15,10 @@ struct Tape {
     View<const R> x;  // (T, N, D)
     Weights<R> weights;
     Steps steps;
-    Array<R> h;          // (T+1, N, H); slot 0 is the initial state, y is slots 1..T. In reverse:
-                         // slot T is the initial state, y is slots 0..T-1
-    Array<R> c;          // (T+1, N, H), LSTM only
-    Array<R> gates;      // (T, N, kept*H): what the cell keeps of its activated gates
+    Array<R> h;      // (T+1, N, H); slot 0 is the initial state, y is slots 1..T. In reverse:
+                     // slot T is the initial state, y is slots 0..T-1
+    Array<R> c;      // (T+1, N, H), LSTM only
+    Array<R> gates;  // (T, N, kept*H): what the cell keeps of its activated gates
     bool consumed = false;
 
     Index bytes() const {
@@ -29,10 +29,10 @@ struct Tape {
 
 template <class R>
 struct Forward {
-    Array<R> y;   // (T, N, H): the hidden states of all steps; zero beyond a sequence's end
-    Array<R> h;   // (N, H): each sequence's state at its own end, in reverse after step 0
-    Array<R> c;   // (N, H), LSTM only
-    Tape<R> tape; // empty where nothing was to be kept
+    Array<R> y;    // (T, N, H): the hidden states of all steps; zero beyond a sequence's end
+    Array<R> h;    // (N, H): each sequence's state at its own end, in reverse after step 0
+    Array<R> c;    // (N, H), LSTM only
+    Tape<R> tape;  // empty where nothing was to be kept
 };
 
 template <class R>
@@ -43,6 +43,19 @@ struct Gradients {
     Array<R> weight_hh;  // (G*H, H)
     Array<R> bias_ih;    // (G*H,), where there are biases
     Array<R> bias_hh;
+};
+
+// What a backward call writes down of the gradient's way through time, where it is asked to. What is
+// beyond a sequence's end is zero.
+template <class R>
+struct Trace {
+    bool want_weight_hh = false, want_delta = false;
+    Array<R> recurrent;  // (T, N, H): of dL/dh_t what step t+1 handed back; the rest of it is dy_t
+    Array<R> c;          // (T, N, H): dL/dc_t, LSTM only
+    // (T, 4): the norm of step t's own share of the gradient of weight_ih, weight_hh, bias_ih, bias_hh
+    Array<double> norms;
+    Array<R> weight_hh;  // (T, G*H, H): step t's share, delta_t^T h_{t-1}; where wanted
+    Array<R> delta;      // (T, N, G*H): dL/d(W_hh h + b_hh); where wanted
 };
 
 // Runs the cell over all steps. With keep = false no tape is made (inference).
@@ -57,6 +70,7 @@ BPTT_API Forward<R> forward(Cell cell, View<const R> x, const Weights<R>& weight
 // std::invalid_argument, also for a tape that was consumed.
 template <class R>
 BPTT_API Gradients<R> backward(Tape<R>& tape, View<const R> dy, const State<R>& dstate = {},
-                               Reduction reduction = Reduction::sum, bool retain = false);
+                               Reduction reduction = Reduction::sum, bool retain = false,
+                               Trace<R>* trace = nullptr);
 
 }  // namespace bptt

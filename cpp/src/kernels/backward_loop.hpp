@@ -4,11 +4,15 @@
 // delta, and its product with W_hh hands the gradient back to the step before. Then, while the chunk's
 // deltas are in cache, the products outside the loop: dx, and the chunk's share of the weights' gradients.
 // Deltas live in rows of their own, so the tape stays as it was.
+//
+// What goes back are rows of gradient: one for each sequence, or as the ledger (ledger_loop.hpp) has it one
+// for each sequence and lag. Which sequence a row belongs to and what it gets from the losses its `Lags` say.
 #pragma once
 
 #include "kernels/cells/cell.hpp"
 #include "kernels/layout.hpp"
 #include "kernels/outer_sum.hpp"
+#include "kernels/step_norms.hpp"
 #include "kernels/table.hpp"
 #include "kernels/threads.hpp"
 
@@ -17,38 +21,65 @@ namespace bptt::BPTT_SET {
 // Rows of a chunk: the depth of the weight gradients' products.
 constexpr Index kBackwardChunkRows = 512;
 
-template <class Cell, class R>
+// One row of gradient for each sequence, and all losses in it.
+struct NoLags {
+    static constexpr bool any = false;
+    using Rows = BPTT_SET::Rows;
+    template <class R>
+    using Args = kernels::BackwardArgs<R>;
+
+    template <class R>
+    explicit NoLags(const Args<R>&) {}
+    template <class Cell, class R>
+    static Plan plan(const Args<R>& args) {
+        return make_plan<R>(args.dims, Cell::columns, Cell::phases, args.threads);
+    }
+    template <class R>
+    static Index chunk(const Args<R>& args) {
+        return smaller(args.dims.T, larger<Index>(1, kBackwardChunkRows / args.dims.N));
+    }
+    static Index rows(Index N) { return N; }                         // of gradient, a step
+    static Index listed(Index chunk, Index N) { return chunk * N; }  // at one time
+    BPTT_INLINE static Index sequence(Index row) { return row; }
+};
+
+template <class Cell, class R, class Lags = NoLags>
 class BackwardLoop {
 public:
-    explicit BackwardLoop(const kernels::BackwardArgs<R>& args)
+    using Args = typename Lags::template Args<R>;
+    using Rows = typename Lags::Rows;
+
+    explicit BackwardLoop(const Args& args)
         : a_(args),
+          lags_(args),
           T_(args.dims.T),
           N_(args.dims.N),
           D_(args.dims.D),
           H_(args.dims.H),
           row_(Cell::columns * H_),
-          plan_(make_plan<R>(args.dims, Cell::columns, Cell::phases, args.threads)),
+          rows_(lags_.rows(N_)),
+          plan_(Lags::template plan<Cell, R>(args)),
           team_(plan_.threads),
           threads_(team_.threads()),
           by_units_(plan_.split == Split::units && threads_ > 1),
-          chunk_(smaller(T_, larger<Index>(1, kBackwardChunkRows / N_))),
+          chunk_(Lags::chunk(args)),
           sequences_(args.dims, args.lengths, args.reverse),
           zeros_(larger(H_, D_)),
-          delta_(chunk_ * N_ * row_),
+          delta_(chunk_ * rows_ * row_),
           weights_(by_units_ ? threads_ : 1, *this),
           ih_(column_run(Range{0, D_}), ih_window<Cell>().count * H_),
           right_x_(D_, chunk_ * N_),
           right_source_(Cell::phases, H_, chunk_ * N_),
           own_(threads_, *this) {
         fill<R>(zeros_.data(), larger(H_, D_), R(0));
-        make_blocks();
+        if constexpr (!Lags::any) make_blocks();
     }
 
     void run() {
         team_.run([this](int thread, Barrier& barrier) { loop(thread, barrier); });
     }
 
-private:
+protected:
     static constexpr int kGates = Cell::gates;
 
     static Runs column_run(Range columns) {
@@ -88,16 +119,27 @@ private:
         Space<const R*> delta, right;
         Space<R*> to;
         Own(int, const BackwardLoop& loop)
-            : delta(loop.chunk_ * loop.N_),
+            : delta(loop.lags_.listed(loop.chunk_, loop.N_)),
               right(larger(loop.chunk_ * loop.N_, kGates * loop.H_)),
-              to(loop.chunk_ * loop.N_) {}
+              to(loop.lags_.listed(loop.chunk_, loop.N_)) {}
     };
 
     struct Right : RightOperand<R> {
         Right(int, Index columns, Index rows) : RightOperand<R>(columns, rows) {}
     };
 
-    BPTT_INLINE R* delta_row(Index t, Index n) const { return delta_.data() + (t % chunk_ * N_ + n) * row_; }
+    // row: of gradient; n: its sequence.
+    BPTT_INLINE R* delta_row(Index t, Index row) const {
+        return delta_.data() + (t % chunk_ * rows_ + row) * row_;
+    }
+    BPTT_INLINE const R* dy_row(Index t, Index n, Index row) const {
+        if (a_.dy == nullptr) return zeros_.data();
+        if constexpr (Lags::any) {
+            const Index from = lags_.dy_row(t, n, row);
+            return from < 0 ? zeros_.data() : a_.dy + from * H_;
+        }
+        return a_.dy + (place(t, n) * N_ + n) * H_;
+    }
     BPTT_INLINE Index place(Index t, Index n) const { return sequences_.place(t, n); }
     BPTT_INLINE const R* gate_row(Index t, Index n) const { return a_.gates + (place(t, n) * N_ + n) * row_; }
     BPTT_INLINE bool is_reset(Index t, Index n) const {
@@ -121,8 +163,8 @@ private:
             if (ih < 0 && hh < 0) continue;
             const int phase = hh < 0 ? -1 : Cell::phase_of[hh];
             const int kind = (ih < 0 ? 0 : 1) + 2 * (phase + 1);
-            if (block_count_ > 0 && kind == last_kind_ && blocks_[block_count_ - 1].column +
-                                                             blocks_[block_count_ - 1].count == column * H_) {
+            if (block_count_ > 0 && kind == last_kind_ &&
+                blocks_[block_count_ - 1].column + blocks_[block_count_ - 1].count == column * H_) {
                 blocks_[block_count_ - 1].count += H_;  // gates in a row have their weights in a row
                 continue;
             }
@@ -141,8 +183,8 @@ private:
     void loop(int thread, Barrier& barrier) const {
         const Weights& weights = weights_[by_units_ ? thread : 0];
         const Own& own = own_[thread];
-        const Rows rows = by_units_ ? Rows::all(sequences_, N_)
-                                    : Rows::of_thread(sequences_, N_, thread, threads_);
+        const Rows rows =
+            by_units_ ? Rows::all(sequences_, N_) : Rows::of_thread(sequences_, N_, thread, threads_);
         weights.pack(*this, own.right.data(), by_units_ ? 0 : thread, by_units_ ? 1 : threads_);
         rows_of_window<Cell>(Cell::ih_column, ih_window<Cell>(), H_, a_.weight_ih, D_, own.right.data());
         if (a_.dx != nullptr) ih_.pack_straight(own.right.data(), thread, threads_);
@@ -168,6 +210,7 @@ private:
         const Panels<R>& b = weights.hh[phase].panels();
         for (Index i0 = 0; i0 < alive; i0 += kGroupRows) {
             const Index m = smaller(kGroupRows, alive - i0);
+            if constexpr (phase + 1 == Cell::phases) begin(t, rows, i0, m, weights.units);
             for (Index i = 0; i < m; ++i) pointwise<phase>(t, rows.at(i0 + i), weights.units);
             if (!by_units_) hand_back<phase>(t, rows, i0, m, b, own, window);
         }
@@ -179,40 +222,79 @@ private:
         if constexpr (phase > 0) step<phase - 1>(t, rows, weights, own, barrier);
     }
 
+    // Before a step's pointwise pass, while dh and dc are what the step after handed back.
+    BPTT_INLINE void begin(Index t, const Rows& rows, Index i0, Index m, Range units) const {
+        if constexpr (Lags::any) {
+            for (Index i = 0; i < m; ++i) {
+                const Index row = rows.at(i0 + i), n = lags_.sequence(row);
+                lags_.begin(t, row, dy_row(t, n, row), a_.dh + row * H_,
+                            Cell::has_c ? a_.dc + row * H_ : nullptr, H_);
+            }
+        } else if (a_.recurrent != nullptr) {
+            for (Index i = 0; i < m; ++i) note_handed(t, rows.at(i0 + i), units);
+        }
+    }
+
+    // Writes down what step t+1 handed back, and dL/dc_t.
+    void note_handed(Index t, Index n, Range units) const {
+        const Index at = (t * N_ + n) * H_;
+        const R* const dh = a_.dh + n * H_;
+        for (Index j = units.first; j < units.last; ++j) a_.recurrent[at + j] = dh[j];
+        if constexpr (Cell::has_c) {
+            if (a_.dcell == nullptr) return;
+            const R *dy = dy_row(t, n, n), *gates = gate_row(t, n), *c_now = c(t + 1, n),
+                    *dc = a_.dc + n * H_;
+            for_each_vector<R>(units, [&](int, auto get, auto put) {
+                Lanes<R> a[Cell::columns];
+                unroll<Cell::columns>([&](auto i) { a[i] = get(gates + i * H_); });
+                put(a_.dcell + at, Cell::whole_dc(a, get(c_now), get(dy) + get(dh), get(dc)));
+            });
+        }
+    }
+
     // delta @ W_hh: into dh of the step before, or into the column of the phase's source.
     template <int phase>
-    BPTT_INLINE void hand_back(Index t, const Rows& rows, Index i0, Index m, const Panels<R>& b, const Own& own,
-                               Window window) const {
+    BPTT_INLINE void hand_back(Index t, const Rows& rows, Index i0, Index m, const Panels<R>& b,
+                               const Own& own, Window window) const {
         for (Index i = 0; i < m; ++i) {
-            const Index n = rows.at(i0 + i);
-            R* const delta = delta_row(t, n);
+            const Index row = rows.at(i0 + i);
+            R* const delta = delta_row(t, row);
             own.delta[i] = delta + window.first * H_;
-            own.to[i] = phase == 0 ? a_.dh + n * H_ : delta + Cell::source_column[phase] * H_;
+            own.to[i] = phase == 0 ? a_.dh + row * H_ : delta + Cell::source_column[phase] * H_;
+        }
+        if constexpr (Lags::any && Cell::has_c) {
+            if (lags_.only_c()) {
+                for (Index i = 0; i < m; ++i) fill<R>(own.to[i], H_, R(0));
+                return;
+            }
         }
         product(b, 0, b.count, own.delta.data(), own.to.data(), m, own.packed.data());
     }
 
     template <int phase>
-    BPTT_INLINE void pointwise(Index t, Index n, Range units) const {
+    BPTT_INLINE void pointwise(Index t, Index row, Range units) const {
         constexpr Index W = Vec<R>::size;
+        const Index n = lags_.sequence(row);
         const Index after = sequences_.slot_after(t, n);
-        const Step step{delta_row(t, n),
+        const Step step{delta_row(t, row),
                         Cell::kept > 0 ? gate_row(t, n) : nullptr,
                         h_before(t, n),
                         h(after, n),
                         Cell::has_c ? c_before(t, n) : nullptr,
                         Cell::has_c ? c(after, n) : nullptr,
-                        a_.dy != nullptr ? a_.dy + (place(t, n) * N_ + n) * H_ : zeros_.data(),
-                        a_.dh + n * H_,
-                        Cell::has_c ? a_.dc + n * H_ : nullptr};
+                        dy_row(t, n, row),
+                        a_.dh + row * H_,
+                        Cell::has_c ? a_.dc + row * H_ : nullptr};
         Index j = units.first;
         for (; j + W <= units.last; j += W)
-            lanes<phase>(j, step, [](const R* p) { return Lanes<R>(load(p)); },
-                         [](R* p, Lanes<R> v) { store(p, v.v); });
+            lanes<phase>(
+                j, step, [](const R* p) { return Lanes<R>(load(p)); },
+                [](R* p, Lanes<R> v) { store(p, v.v); });
         if (j < units.last) {
             const int rest = static_cast<int>(units.last - j);
-            lanes<phase>(j, step, [rest](const R* p) { return Lanes<R>(load_first(p, rest)); },
-                         [rest](R* p, Lanes<R> v) { store_first(p, v.v, rest); });
+            lanes<phase>(
+                j, step, [rest](const R* p) { return Lanes<R>(load_first(p, rest)); },
+                [rest](R* p, Lanes<R> v) { store_first(p, v.v, rest); });
         }
     }
 
@@ -227,7 +309,8 @@ private:
     BPTT_INLINE void lanes(Index j, const Step& s, Load get, Store put) const {
         constexpr bool first = phase + 1 == Cell::phases;  // the first to run
         Lanes<R> a[Cell::columns], delta[Cell::columns], dc, pass;
-        if constexpr (Cell::kept > 0) unroll<Cell::columns>([&](auto i) { a[i] = get(s.gates + i * H_ + j); });
+        if constexpr (Cell::kept > 0)
+            unroll<Cell::columns>([&](auto i) { a[i] = get(s.gates + i * H_ + j); });
         unroll<Cell::columns>([&](auto i) { delta[i] = first ? Lanes<R>(R(0)) : get(s.delta + i * H_ + j); });
         States<R> states;
         states.h_prev = get(s.h_prev + j);
@@ -252,10 +335,10 @@ private:
     void stop_at_resets(Index t, const Rows& rows, Range units) const {
         if (a_.reset == nullptr) return;
         for (Index i = 0, alive = rows.alive(t); i < alive; ++i) {
-            const Index n = rows.at(i);
-            if (!is_reset(t, n)) continue;
-            fill<R>(a_.dh + n * H_ + units.first, units.count(), R(0));
-            if constexpr (Cell::has_c) fill<R>(a_.dc + n * H_ + units.first, units.count(), R(0));
+            const Index row = rows.at(i);
+            if (!is_reset(t, lags_.sequence(row))) continue;
+            fill<R>(a_.dh + row * H_ + units.first, units.count(), R(0));
+            if constexpr (Cell::has_c) fill<R>(a_.dc + row * H_ + units.first, units.count(), R(0));
         }
     }
 
@@ -265,7 +348,8 @@ private:
         const auto each_row = [&](auto&& body) {
             Index k = 0;
             for (Index t = t0; t < t1; ++t)
-                for (Index i = 0, alive = sequences_.alive(t); i < alive; ++i, ++k) body(k, t, sequences_.at(i));
+                for (Index i = 0, alive = sequences_.alive(t); i < alive; ++i, ++k)
+                    body(k, t, sequences_.at(i));
             return k;
         };
         K = each_row([&](Index k, Index t, Index n) { own.right[k] = a_.x + (place(t, n) * N_ + n) * D_; });
@@ -281,6 +365,7 @@ private:
         barrier.wait();  // deltas and operands of all threads are there
         each_row([&](Index k, Index t, Index n) { own.delta[k] = delta_row(t, n); });
         outer_sum(blocks_, block_count_, own.delta.data(), K, thread, threads_, own.packed.data());
+        if (a_.norms != nullptr) note_steps(t0, t1, thread, own);
         if (a_.dx != nullptr) {
             constexpr Window window = ih_window<Cell>();
             each_row([&](Index k, Index t, Index n) {
@@ -298,6 +383,46 @@ private:
         barrier.wait();  // the next chunk writes over deltas and operands
     }
 
+    // |dW(t)| of each step, and where asked for dW_hh(t) and delta: each thread takes some steps.
+    void note_steps(Index t0, Index t1, int thread, const Own& own) const {
+        StepNorms<R> norms(blocks_, N_, kGates * H_, H_, D_, own.packed.data());
+        for (Index t = t0 + thread; t < t1; t += threads_) {
+            const Index m = sequences_.alive(t);
+            for (Index i = 0; i < m; ++i) own.delta[i] = delta_row(t, sequences_.at(i));
+            for (int b = 0; b < block_count_; ++b)
+                for (int i = 0; i < blocks_[b].targets; ++i) {
+                    const OuterTarget<R>& target = blocks_[b].target[i];
+                    const bool of_x = target.right == &right_x_;
+                    for (Index r = 0; r < m; ++r) {
+                        const Index n = sequences_.at(r);
+                        own.right[r] = of_x ? a_.x + (t * N_ + n) * D_ : source(t, n, target.right);
+                    }
+                    R* whole = nullptr;
+                    if (!of_x && a_.dweight_hh_steps != nullptr)
+                        whole = a_.dweight_hh_steps + t * kGates * H_ * H_ + (target.weight - a_.dweight_hh);
+                    double* const of_step = a_.norms + 4 * t + (of_x ? 0 : 1);
+                    norms.add(b, i, own.delta.data(), own.right.data(), m, of_step, of_step + 2, whole);
+                }
+            for (int i = 0; i < 4; ++i)
+                a_.norms[4 * t + i] = __builtin_sqrt(larger(a_.norms[4 * t + i], 0.0));
+            if (a_.delta != nullptr)
+                for (Index i = 0; i < N_; ++i) {
+                    const Index n = sequences_.at(i);
+                    R* const to = a_.delta + (t * N_ + n) * kGates * H_;
+                    for (int g = 0; g < kGates; ++g)
+                        for (Index j = 0; j < H_; ++j)
+                            to[g * H_ + j] = i < m ? delta_row(t, n)[Cell::hh_column[g] * H_ + j] : R(0);
+                }
+        }
+    }
+
+    // The row that a step's W_hh was multiplied with, by the operand that packs such rows.
+    BPTT_INLINE const R* source(Index t, Index n, const RightOperand<R>* operand) const {
+        for (int p = 1; p < Cell::phases; ++p)
+            if (operand == &right_source_[p]) return gate_row(t, n) + Cell::source_column[p] * H_;
+        return h_before(t, n);
+    }
+
     void clear_results(int thread) const {
         const auto clear = [&](R* to, Index count) {
             if (to == nullptr) return;
@@ -308,10 +433,12 @@ private:
         clear(a_.dweight_hh, kGates * H_ * H_);
         clear(a_.dbias_ih, kGates * H_);
         clear(a_.dbias_hh, kGates * H_);
+        clear(a_.dweight_hh_steps, a_.dweight_hh_steps != nullptr ? T_ * kGates * H_ * H_ : 0);
     }
 
-    const kernels::BackwardArgs<R>& a_;
-    const Index T_, N_, D_, H_, row_;
+    const Args& a_;
+    const Lags lags_;
+    const Index T_, N_, D_, H_, row_, rows_;
     const Plan plan_;
     const Team team_;
     const int threads_;

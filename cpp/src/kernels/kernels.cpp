@@ -5,6 +5,7 @@
 #include "kernels/cells/rnn.hpp"
 #include "kernels/dense.hpp"
 #include "kernels/forward_loop.hpp"
+#include "kernels/ledger_loop.hpp"
 #include "kernels/losses.hpp"
 #include "kernels/optim.hpp"
 #include "kernels/stream_step.hpp"
@@ -21,6 +22,11 @@ void forward(const kernels::ForwardArgs<R>& args) {
 template <class Cell, class R>
 void backward(const kernels::BackwardArgs<R>& args) {
     BackwardLoop<Cell, R>(args).run();
+}
+
+template <class Cell, class R>
+void ledger(const kernels::LedgerArgs<R>& args) {
+    LedgerLoop<Cell, R>(args).run();
 }
 
 template <class Cell, class R>
@@ -41,8 +47,9 @@ void stream_step(const void* stream, const R* x, R* h, R* c) noexcept {
 // In the order of bptt::Cell. A fourth cell is one more name here.
 template <class R, class... Cells>
 constexpr kernels::RecurrentTable<R> recurrent_table() {
-    return {{forward<Cells, R>...},    {backward<Cells, R>...},      {Cells::kept...},
-            {stream_new<Cells, R>...}, {stream_delete<Cells, R>...}, {stream_step<Cells, R>...}};
+    return {{forward<Cells, R>...},    {backward<Cells, R>...},   {ledger<Cells, R>...},
+            {Cells::kept...},          {stream_new<Cells, R>...}, {stream_delete<Cells, R>...},
+            {stream_step<Cells, R>...}};
 }
 
 template <class R>

@@ -39,6 +39,34 @@ struct BackwardArgs {
     R *dweight_ih, *dweight_hh;
     R *dbias_ih, *dbias_hh;  // both or neither
     int threads;
+    // What a look at the gradient's way wants besides; null: not wanted.
+    R* recurrent;         // (T, N, H): of dL/dh_t what step t+1 handed back; zeroed beyond lengths
+    R* dcell;             // (T, N, H): dL/dc_t, where the cell has a c; likewise
+    double* norms;        // (T, 4): of weight_ih, weight_hh, bias_ih, bias_hh; zeroed
+    R* dweight_hh_steps;  // (T, G*H, H), with norms only
+    R* delta;             // (T, N, G*H): dL/d(W_hh h + b_hh), with norms only
+};
+
+// Rows of gradient are (slot, n) for slot = 0..max_lag+1. Slot s mod (max_lag+1) is what the loss at step s
+// sends back, slot max_lag+1 what all losses do. dh, dc are (max_lag+2, N, H), and stay from call to call.
+template <class R>
+struct LedgerArgs {
+    Dims dims;
+    const R* x;
+    const R *weight_ih, *weight_hh;
+    const std::int64_t* lengths;  // or null
+    const bool* reset;            // or null
+    bool reverse;                 // false: a ledger goes forward in time
+    const R *h, *c, *gates;       // the tape
+    const R* dy;                  // (T, N, H); with dy_slots (last-first, max_lag+2, N, H); or null
+    R* dx;                        // (last-first, max_lag+2, N, D), or null
+    R *dh, *dc;
+    R* dweight_hh;  // (groups, max_lag+2, G*H, H): entry k of lag k, the last of all; added to
+    int threads;
+    Index first, last;  // the steps: first <= t < last; the call before ended at `last`
+    Index max_lag, groups;
+    bool dy_slots, only_c;
+    R* map;  // (last-first, max_lag+1, N): |dL_{t+k}/dh_t|; zeroed; or null
 };
 
 // A stream's prepared weights are the kernel's own object, made and ended by it.
@@ -55,6 +83,7 @@ template <class R>
 struct RecurrentTable {
     void (*forward[kCells])(const ForwardArgs<R>&);  // by Cell
     void (*backward[kCells])(const BackwardArgs<R>&);
+    void (*ledger[kCells])(const LedgerArgs<R>&);
     Index kept[kCells];
     void* (*stream_new[kCells])(const StreamArgs<R>&);
     void (*stream_delete[kCells])(void* stream) noexcept;

@@ -35,6 +35,13 @@ struct Lstm {
         delta[3] = dh * tanh_c * (o * (one - o));
         dc = whole_dc * f;
     }
+
+    // dL/dc_t, both what c_{t+1} hands back and what comes through h_t.
+    template <class R>
+    BPTT_INLINE static Lanes<R> whole_dc(const Lanes<R> (&a)[columns], Lanes<R> c, Lanes<R> dh, Lanes<R> dc) {
+        const Lanes<R> tanh_c = tanh(c);
+        return fma(dh * a[3], fnma(tanh_c, tanh_c, Lanes<R>(R(1))), dc);
+    }
 };
 
 }  // namespace bptt::BPTT_SET

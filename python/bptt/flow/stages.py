@@ -1,0 +1,97 @@
+"""A model as the gradient sees it: recurrent layers, and the linear maps between them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bptt._core import Tape
+from bptt.layers import Embedding, Layer, LayerTape, Linear, Sequential
+from bptt.layers.recurrent import Recurrent
+
+Array: TypeAlias = NDArray[Any]
+
+
+class Recurrence(NamedTuple):
+    """One recurrent layer."""
+
+    name: str
+    tape: Tape
+
+
+class Map(NamedTuple):
+    """dx = dy @ weight, at every step alike."""
+
+    name: str
+    weight: Array
+
+    def back(self, dy: Array, first: int, last: int) -> Array:  # noqa: ARG002
+        """Of the steps first..last-1; dy (last-first, ..., V)."""
+        dx: Array = np.matmul(dy.reshape(-1, dy.shape[-1]), self.weight)
+        return dx.reshape(*dy.shape[:-1], -1)
+
+
+class Mask(NamedTuple):
+    """dx = dy * mask: a dropout whose mask (T, N, H) is held."""
+
+    name: str
+    mask: Array
+
+    def back(self, dy: Array, first: int, last: int) -> Array:
+        mask = self.mask[first:last]
+        return dy * (mask if dy.ndim == mask.ndim else mask[:, None])
+
+
+class Other(NamedTuple):
+    """A layer whose backward is its own affair."""
+
+    name: str
+    layer: Layer
+    tape: LayerTape
+
+
+Stage: TypeAlias = Recurrence | Map | Mask | Other
+
+
+def stages(layer: Layer, tape: LayerTape, name: str = "") -> list[Stage]:
+    """The stages of a layer that ran forward, first to last. `name` as the parameters' prefix."""
+    if isinstance(layer, Sequential):
+        found: list[Stage] = []
+        for i, (part, its_tape) in enumerate(zip(layer.layers, tape.kept, strict=True)):
+            found += stages(part, its_tape, f"{name}.{i}" if name else str(i))
+        return found
+    if isinstance(layer, Linear):
+        return [Map(name, layer.parameters["weight"])]
+    if isinstance(layer, Recurrent):
+        return [Recurrence(name, tape.kept)]
+    return [Other(name, layer, tape)]
+
+
+def name_of(stage: Stage) -> str:
+    """What a sentence calls it."""
+    kind = type(stage.layer if isinstance(stage, Other) else stage).__name__
+    return f"layer {stage.name} ({kind})" if stage.name else kind
+
+
+def last_needed(found: list[Stage]) -> int:
+    """The lowest recurrence: what is below it concerns no recurrent weight.
+
+    Raises `ValueError` where there is none, or where the gradient's way from the uppermost to the
+    lowest leads through a layer that can't be followed.
+    """
+    places = [i for i, stage in enumerate(found) if isinstance(stage, Recurrence)]
+    if not places:
+        raise ValueError(
+            "gradient_flow: model has no recurrent layer (RNN, LSTM, GRU), expected at least one"
+        )
+    for stage in found[places[0] : places[-1]]:
+        if isinstance(stage, Other):
+            raise ValueError(
+                f"gradient_flow: {name_of(stage)} stands between recurrent layers and can't be "
+                f"followed lag by lag, expected {Linear.__name__} or recurrent layers there"
+            )
+    if any(isinstance(s, Other) and isinstance(s.layer, Embedding) for s in found[places[0] :]):
+        raise ValueError("gradient_flow: model has an Embedding above a recurrent layer")
+    return places[0]
