@@ -1,8 +1,8 @@
 """The gradient's way through time, by brute force, and the same gradient without going back at all.
 
 It stands on the reference (never on bptt). `windows` truncates one loss at a time; `rtrl`
-(real-time recurrent learning, Williams & Zipser 1989) carries d(state)/d(W_hh) forward instead: its one-step
-derivatives are complex steps (Squire & Trapp 1998) through formulas of its own, so that it shares
+(real-time recurrent learning, Williams & Zipser 1989) carries d(state)/d(W_hh) forward
+instead: its one-step derivatives are complex steps (Squire & Trapp 1998) through formulas of its own, so that it shares
 nothing with a backward pass.
 """
 

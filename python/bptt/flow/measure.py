@@ -193,6 +193,7 @@ def _by_lag(
             flow.norm_by_lag_through_c, _ = _norms_and_cosines(by_c[:-1], whole)
             flow.weight_hh_by_lag_through_c = by_c[:-1].copy() if full else None
             flow.norm_by_lag_through_h, _ = _norms_and_cosines(by_h, whole)
+            flow.norm_by_lag_through_h[0] = 0  # nothing has passed W_hh yet; the rest is rounding
         flow.bias_by_window, flow.bias_error_by_window, flow.cosine_by_window = _windows(parts)
 
 
