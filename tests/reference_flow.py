@@ -2,8 +2,8 @@
 
 It stands on the reference (never on bptt). `windows` truncates one loss at a time; `rtrl`
 (real-time recurrent learning, Williams & Zipser 1989) carries d(state)/d(W_hh) forward
-instead: its one-step derivatives are complex steps (Squire & Trapp 1998) through formulas of its own, so that it shares
-nothing with a backward pass.
+instead: its one-step derivatives are complex steps (Squire & Trapp 1998) through formulas of
+its own, so that it shares nothing with a backward pass.
 """
 
 from __future__ import annotations

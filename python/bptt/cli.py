@@ -186,7 +186,10 @@ def run_train(chosen: argparse.Namespace) -> int:
     written = [path.name]
     if plot.available():
         bits = [BITS * loss for loss in report.history.loss]
-        plot.training_curve(chosen.out / "loss.png", bits, report.held_out)
+        norms = report.history.gradient_norm
+        plot.training_curve(
+            chosen.out / "loss.png", bits, report.held_out, norms=norms, clip=chosen.clip
+        )
         written.append("loss.png")
     sample = model.generate(500, temperature=TEMPERATURE, seed=chosen.seed)
     write_atomically(chosen.out / "sample.txt", sample.encode())

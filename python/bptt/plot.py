@@ -21,18 +21,38 @@ def training_curve(
     training: Sequence[float],
     held_out: Sequence[tuple[int, float]],
     unit: str = "bits per character",
+    norms: Sequence[float] = (),
+    clip: float | None = None,
 ) -> None:
-    """One value for each update, and (update, value) for what was held out, into a PNG file."""
+    """One value for each update, and (update, value) for what was held out, into a PNG file.
+
+    `norms`, where given, are of each update's gradient before it was clipped to `clip`.
+    """
     from matplotlib.figure import Figure  # without pyplot: no window system, no global state
 
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(8, 7 if norms else 4.5), layout="constrained")
+    axes = figure.add_subplot(2 if norms else 1, 1, 1)
     axes.plot(range(1, len(training) + 1), training, linewidth=0.6, color="0.6", label="training")
     axes.plot(*zip(*held_out, strict=True), marker="o", markersize=3, label="held out")
     axes.set(xlabel="update", ylabel=unit)
     axes.grid(alpha=0.3)
     axes.legend()
+    if norms:
+        _norms(figure.add_subplot(2, 1, 2), norms, clip)
     _save(figure, path)
+
+
+def _norms(axes: Any, norms: Sequence[float], clip: float | None) -> None:
+    axes.plot(range(1, len(norms) + 1), norms, linewidth=0.6, color="0.3", label="|dL/dparameters|")
+    sentence = f"The gradient's norm: between {min(norms):.2g} and {max(norms):.2g}"
+    if clip is not None:
+        axes.axhline(clip, linestyle="--", linewidth=0.8, color="black", label="clipped to")
+        clipped = sum(norm > clip for norm in norms) / len(norms)
+        sentence += f"; {100 * clipped:.2g} % of the updates were clipped"
+    axes.set(xlabel="update", ylabel="norm (nats per unit of parameter)", yscale="log")
+    axes.set_title(sentence + ".", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend()
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -167,6 +167,30 @@ void a_dense_model_learns() {
     check(end < 0.5 * start, "Adam at least halves the loss");
 }
 
+// The ledger's lags sum to the gradient, as does the row of all losses.
+void lags_sum_to_the_gradient(bptt::Cell cell) {
+    const Network network{cell};
+    bptt::Tape<double> tape = network.forward().tape;
+    bptt::Trace<double> trace;
+    trace.want_weight_hh = true;
+    const bptt::Gradients<double> grads =
+        bptt::backward<double>(tape, network.dy, {}, bptt::Reduction::sum, true, &trace);
+    bptt::Ledger<double> ledger(tape, Network::T - 1, 2);
+    ledger.back(3, network.dy);
+    ledger.back(0, network.dy);
+    const Index size = grads.weight_hh.elements(), slots = Network::T + 1;
+    for (Index i = 0; i < size; ++i) {
+        double lags = 0, all = 0, steps = 0;
+        for (Index b = 0; b < 2; ++b)
+            for (Index k = 0; k < slots; ++k)
+                (k + 1 < slots ? lags : all) += ledger.weight_hh().data()[(b * slots + k) * size + i];
+        for (Index t = 0; t < Network::T; ++t) steps += trace.weight_hh.data()[t * size + i];
+        const double whole = grads.weight_hh.data()[i];
+        check(close(lags, whole, 1e-12) && close(all, whole, 1e-12) && close(steps, whole, 1e-12),
+              "lags, and steps, sum to dW_hh");
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -174,6 +198,7 @@ int main() {
                             bptt::Cell::gru_reset_before}) {
         gradients_equal_central_differences(cell);
         a_stream_equals_the_loop(cell);
+        lags_sum_to_the_gradient(cell);
     }
     wrong_input_is_refused_with_a_sentence();
     a_dense_model_learns();

@@ -45,6 +45,7 @@ def lag_map(figure: Any, axes: Any, layer: Any) -> None:
         vmax=top,
         extent=(-0.5, values.shape[1] - 0.5, -0.5, len(values) - 0.5),
     )
+    axes.patch.set(hatch="////", edgecolor="0.85", facecolor="white")  # where there is no such loss
     figure.colorbar(image, ax=axes, label="log10 |dL$_s$/dh$_t$|")
     axes.set(xlabel="step t", ylabel="lag s - t (steps)")
     axes.set_title(
@@ -75,6 +76,8 @@ def lag_decay(axes: Any, layer: Any) -> None:
 
 def windows(axes: Any, layer: Any, recommendation: Any) -> None:
     """Bias and cosine over the window."""
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
     bias, error = layer.bias_by_window, layer.bias_error_by_window
     axes.plot(layer.windows, bias, color="black", label="|truncated - full| / |full|")
     if np.isfinite(error).any():
@@ -90,12 +93,19 @@ def windows(axes: Any, layer: Any, recommendation: Any) -> None:
     if recommendation.window is not None:
         axes.axvline(recommendation.window, color="black", linewidth=0.6, linestyle=":")
     axes.set(xlabel="window (steps)", ylabel="relative bias; cosine", xscale="log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(
         min(0.0, float(layer.cosine_by_window.min())) - 0.03, max(1.05, 1.05 * bias.max())
     )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    axes.set_title(f"What a window gives of the full gradient\n{recommendation}", fontsize=9)
+    share = f"within {100 * recommendation.tolerance:g} % of it."
+    sentence = f"The shortest window {share[:-1]} has {recommendation.window} steps."
+    if recommendation.window is None:
+        sentence = f"No window up to {recommendation.longest} steps is {share}"
+    axes.set_title(f"What a window gives of the full gradient\n{sentence}", fontsize=9)
 
 
 def steps(axes: Any, layer: Any) -> None:
@@ -110,9 +120,11 @@ def steps(axes: Any, layer: Any) -> None:
     axes.plot(t, norm(layer.direct), "--", color="0.35", label="of it: direct$_t$")
     axes.plot(t, norm(layer.recurrent), "-.", color="0.35", label="of it: recurrent$_t$")
     axes.plot(t, norm(layer.norm_by_step), ":", color="black", label="|dW$_{hh}$(t)|")
-    axes.set(yscale="log", xlabel="step t", ylabel="norm (loss per unit)")
+    axes.set(yscale="log", xlabel="step t", ylabel="norm (loss per unit of h, per weight)")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low * (low / high) ** 0.25, high)  # room for the legend
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, ncols=2, loc="lower right")
     axes.set_title(f"Step by step\n{_step_sentence(layer)}", fontsize=9)
 
 
@@ -120,7 +132,7 @@ def _map_sentence(layer: Any) -> str:
     decay = layer.decay
     tenth = np.flatnonzero(decay < 0.1)
     if len(tenth):
-        return f"Darker is more: {tenth[0]} steps back a tenth is left."
+        return f"Darker is more: {tenth[0]} steps back less than a tenth is left."
     return f"Darker is more: {len(decay) - 1} steps back {100 * decay[-1]:.3g} % is left."
 
 
@@ -137,9 +149,7 @@ def _step_sentence(layer: Any) -> str:
     )
     direct = np.linalg.norm(layer.direct.astype(np.float64).reshape(len(size), -1), axis=1)
     more = float(np.mean(size > direct))
-    return (
-        f"At {100 * more:.0f} % of the steps more comes from later steps than from the loss there."
-    )
+    return f"At {100 * more:.0f} % of the steps more comes from later ones than from now."
 
 
 def save(figure: Any, path: Path) -> None:
