@@ -259,7 +259,7 @@ class Untracked(bptt.Layer):
     def forward(self, x: Any, state: Any = None, *_: Any, **__: Any) -> Any:
         return x, state, bptt.layers.LayerTape(self, None)
 
-    def backward(self, _tape: Any, dy: Any, dstate: Any = None, **_: Any) -> Any:
+    def backward(self, _tape: Any, dy: Any, dstate: Any = None, *_: Any, **__: Any) -> Any:
         return bptt.layers.LayerGradients(2 * dy, dstate, {})
 
     def predict(self, x: Any, state: Any = None) -> Any:
