@@ -177,6 +177,26 @@ def test_lags_of_a_stack_equal_truncated_runs(
     )
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_layers_own_stack_is_followed_with_its_dropout_held(
+    dropout: float, rng: np.random.Generator
+) -> None:
+    lstm = bptt.LSTM(3, 5, 2, dropout=dropout, dtype=np.float64, seed=1)
+    model = bptt.Sequential(lstm, bptt.Linear(5, 2, dtype=np.float64, seed=2))
+    x, target = rng.standard_normal((8, 3, 3)), rng.standard_normal((8, 3, 2))
+    before = lstm.random_state
+    flow = bptt.gradient_flow(model, x, target, mse, full=True)
+    lstm.random_state = before  # the same mask once more
+    y, _, tape = model.forward(x)
+    grads = model.backward(tape, mse(y, target)[1]).parameters
+    assert [layer.name for layer in flow.layers] == ["0.l0", "0.l1"]
+    for k, layer in enumerate(flow.layers):
+        whole = grads[f"0.weight_hh_l{k}"]
+        assert_close(layer.weight_hh, whole, 1e-12)
+        assert_close(layer.weight_hh_by_lag.sum(axis=0), whole, 1e-12)
+    assert any("one mask was drawn" in note for note in flow.notes) == (dropout > 0)
+
+
 def test_many_calls_are_one(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     model = stack()
     x, target = rng.standard_normal((11, 3, 3)), rng.standard_normal((11, 3, 2))
@@ -287,6 +307,9 @@ def test_refusals_name_what_is_wrong(rng: np.random.Generator) -> None:
     features = np.zeros((9, 4, 3), np.float32)
     sentence = r"layer 1 \(Untracked\) stands between recurrent layers and can't be followed"
     refused(sentence, untracked, features, np.zeros((9, 4, 2), np.float32), mse)
+    both = bptt.Sequential(bptt.GRU(3, 2, bidirectional=True), bptt.Linear(4, 2))
+    sentence = r"layer 0 \(GRU\) is bidirectional, expected layers that run forward"
+    refused(sentence, both, features, np.zeros((9, 4, 2), np.float32), mse)
     for tolerance in (0, 1, -0.1, 2, np.nan):
         with pytest.raises(ValueError, match=r"tolerance is .*expected a number in \(0, 1\)"):
             flow.recommend_window(tolerance)

@@ -63,9 +63,14 @@ Array<E> zeros(const Shape& shape) {
 }
 
 template <class R>
-void make_room(Trace<R>& trace, const Dims& dims, Index G, bool has_c) {
-    trace.recurrent = zeros<R>({dims.T, dims.N, dims.H});
-    trace.c = has_c ? zeros<R>({dims.T, dims.N, dims.H}) : Array<R>();
+void make_room(Trace<R>& trace, const Dims& dims, Index G, bool has_c, bool lengths) {
+    // Without lengths every entry is written.
+    const auto states = [&] {
+        const Shape shape{dims.T, dims.N, dims.H};
+        return lengths ? zeros<R>(shape) : Array<R>(shape);
+    };
+    trace.recurrent = states();
+    trace.c = has_c ? states() : Array<R>();
     trace.norms = zeros<double>({dims.T, 4});
     trace.weight_hh = trace.want_weight_hh ? zeros<R>({dims.T, G * dims.H, dims.H}) : Array<R>();
     trace.delta = trace.want_delta ? zeros<R>({dims.T, dims.N, G * dims.H}) : Array<R>();
@@ -137,7 +142,8 @@ Gradients<R> backward(Tape<R>& tape, View<const R> dy, const State<R>& dstate, R
                       bool retain, Trace<R>* trace) {
     validate::backward(caller(tape.cell, "_backward"), tape, dy, dstate);
     if (trace != nullptr && tape.steps.reverse)
-        caller(tape.cell, "_backward").fail("tape runs in reverse, expected one that runs forward to be traced");
+        caller(tape.cell, "_backward")
+            .fail("tape runs in reverse, expected one that runs forward to be traced");
     const Dims& dims = tape.dims;
     const int index = static_cast<int>(tape.cell);
     const bool has_c = cell_has_c(tape.cell);
@@ -155,19 +161,36 @@ Gradients<R> backward(Tape<R>& tape, View<const R> dy, const State<R>& dstate, R
     }
 
     Trace<R> none;
-    if (trace != nullptr) make_room(*trace, dims, G, has_c);
+    if (trace != nullptr) make_room(*trace, dims, G, has_c, tape.steps.lengths.given);
     const Trace<R>& its = trace != nullptr ? *trace : none;
 
     copy_or_clear(grads.h.data(), dstate.h, states);
     if (has_c) copy_or_clear(grads.c.data(), dstate.c, states);
     if (dims.T > 0 && dims.N > 0) {
-        detail::table_of<R>().recurrent.backward[index](
-            {dims, tape.x.data, tape.weights.weight_ih.data, tape.weights.weight_hh.data,
-             tape.steps.lengths.data, tape.steps.reset.data, tape.steps.reverse, tape.h.data(), tape.c.data(),
-             tape.gates.data(), dy.data, grads.x.data(), grads.h.data(), grads.c.data(),
-             grads.weight_ih.data(), grads.weight_hh.data(), grads.bias_ih.data(), grads.bias_hh.data(),
-             static_cast<int>(get_num_threads()), its.recurrent.data(), its.c.data(), its.norms.data(),
-             its.weight_hh.data(), its.delta.data()});
+        detail::table_of<R>().recurrent.backward[index]({dims,
+                                                         tape.x.data,
+                                                         tape.weights.weight_ih.data,
+                                                         tape.weights.weight_hh.data,
+                                                         tape.steps.lengths.data,
+                                                         tape.steps.reset.data,
+                                                         tape.steps.reverse,
+                                                         tape.h.data(),
+                                                         tape.c.data(),
+                                                         tape.gates.data(),
+                                                         dy.data,
+                                                         grads.x.data(),
+                                                         grads.h.data(),
+                                                         grads.c.data(),
+                                                         grads.weight_ih.data(),
+                                                         grads.weight_hh.data(),
+                                                         grads.bias_ih.data(),
+                                                         grads.bias_hh.data(),
+                                                         static_cast<int>(get_num_threads()),
+                                                         its.recurrent.data(),
+                                                         its.c.data(),
+                                                         its.norms.data(),
+                                                         its.weight_hh.data(),
+                                                         its.delta.data()});
     } else {
         for (const Array<R>* array : {&grads.weight_ih, &grads.weight_hh, &grads.bias_ih, &grads.bias_hh})
             if (*array) std::fill_n(array->data(), array->elements(), R(0));

@@ -35,22 +35,23 @@ public:
             }
             for (Index p = 0; p < b.count; ++p)
                 pack_rows<R, kPanel<R>>(from_.data() + p * kPanel<R>, panel_[p].width, 0, b.K, b.at(p));
-            for (Index r = 0; r < m; r += kGroupRows)
-                product(b, r / kPanel<R>, b.count, from_.data() + r, to_.data() + r,
-                        smaller(kGroupRows, m - r), space, Into::sum);
+            constexpr Index rows = 2 * kTallest;
+            for (Index r = 0; r < m; r += rows)
+                product(b, r / kPanel<R>, b.count, from_.data() + r, to_.data() + r, smaller(rows, m - r),
+                        space, Into::sum);
         }
     }
 
     // The sum over all pairs of this one's and another's.
     double dot(const Gram& other, Index m) const {
         double sum = 0;
+        DoubleSum above;
         for (Index i = 0; i < m; ++i) {
             const R *a = c_.data() + i * m, *b = other.c_.data() + i * m;
-            double above = 0;
-            for (Index j = i + 1; j < m; ++j) above += static_cast<double>(a[j]) * static_cast<double>(b[j]);
-            sum += static_cast<double>(a[i]) * static_cast<double>(b[i]) + 2 * above;
+            sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+            for_each_vector<R>(Range{i + 1, m}, [&](int, auto get, auto) { above.add(get(a) * get(b)); });
         }
-        return sum;
+        return sum + 2 * above.total();
     }
 
 private:
@@ -71,7 +72,7 @@ public:
           of_delta_(by_pairs_ ? N : 0),
           of_right_(by_pairs_ ? N : 0),
           sums_(GH),
-          scratch_(GH * larger(H, D)),
+          scratch_(by_pairs_ ? 0 : GH * larger(H, D)),
           right_h_(H, N),
           right_x_(D, N) {}
 
@@ -82,8 +83,11 @@ public:
         const OuterBlock<R>& its = blocks_[block];
         const Index columns = its.target[i].right->columns;
         if (m == 0) return;
-        if (i == 0) delta_is_there_ = false;
-        *bias += column_squares(delta, m, its);
+        if (i == 0) {
+            delta_is_there_ = false;
+            of_bias_ = column_squares(delta, m, its);  // the same for both targets
+        }
+        *bias += of_bias_;
         if (whole == nullptr && by_pairs_) {
             if (!delta_is_there_) of_delta_.fill_with(delta, m, its.column, its.count, space_);
             delta_is_there_ = true;
@@ -106,19 +110,20 @@ private:
     static bool cheaper_by_pairs(Index N, Index GH, Index H) { return N * (GH + H) < 2 * GH * H; }
 
     double column_squares(const R* const* delta, Index m, const OuterBlock<R>& block) const {
-        fill<R>(sums_.data(), block.count, R(0));
+        R* const sums = sums_.data();
+        fill<R>(sums, block.count, R(0));
         for (Index r = 0; r < m; ++r) {
             const R* const row = delta[r] + block.column;
-            for (Index j = 0; j < block.count; ++j) sums_[j] += row[j];
+            for_each_vector<R>(Range{0, block.count},
+                               [&](int, auto get, auto put) { put(sums, get(sums) + get(row)); });
         }
-        return squares(sums_.data(), block.count);
+        return squares(sums, block.count);
     }
 
     static double squares(const R* values, Index count) {
-        double sum = 0;
-        for (Index i = 0; i < count; ++i)
-            sum += static_cast<double>(values[i]) * static_cast<double>(values[i]);
-        return sum;
+        DoubleSum sum;
+        for_each_vector<R>(Range{0, count}, [&](int, auto get, auto) { sum.add_square(get(values)); });
+        return sum.total();
     }
 
     const OuterBlock<R>* blocks_;
@@ -128,6 +133,7 @@ private:
     const Space<R> sums_, scratch_;
     const RightOperand<R> right_h_, right_x_;
     bool delta_is_there_ = false;  // of this block
+    double of_bias_ = 0;
 };
 
 }  // namespace bptt::BPTT_SET

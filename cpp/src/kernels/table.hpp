@@ -32,10 +32,10 @@ struct BackwardArgs {
     const std::int64_t* lengths;  // or null
     const bool* reset;            // or null
     bool reverse;
-    const R *h, *c, *gates;       // the tape
-    const R* dy;                  // (T, N, H), or null
-    R* dx;                        // (T, N, D), or null: not wanted
-    R *dh, *dc;  // (N, H): the final state's gradient on entry, the initial state's on return
+    const R *h, *c, *gates;  // the tape
+    const R* dy;             // (T, N, H), or null
+    R* dx;                   // (T, N, D), or null: not wanted
+    R *dh, *dc;              // (N, H): the final state's gradient on entry, the initial state's on return
     R *dweight_ih, *dweight_hh;
     R *dbias_ih, *dbias_hh;  // both or neither
     int threads;

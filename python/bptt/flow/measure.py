@@ -46,8 +46,8 @@ def gradient_flow(
 
     Args:
         model: a recurrent layer, or a `Sequential` with at least one. Between its recurrent layers
-            only `Linear` may stand. In a stack, a lag counts the steps in time from the loss,
-            through whatever layers it came.
+            only `Linear` and dropout may stand; dropout's mask is held. In a stack, a lag counts
+            the steps in time from the loss, through whatever layers it came.
         x, target: (T, N, ...), as for training.
         loss: (prediction, target) -> (value, dprediction), where dprediction[t] is what the loss at
             step t sends. With lengths it should mask what is beyond them.

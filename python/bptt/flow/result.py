@@ -50,7 +50,7 @@ class LayerFlow:
     `windows[k]` = k+1 steps, which keeps the lags 0..k.
     """
 
-    name: str  #: of the layer in the model: the beginning of its parameters' names
+    name: str  #: of the layer in the model, as in its parameters' names; "1.l0" within a stack
     cell: str
     direct: Array  #: (T, N, H): of dL/dh_t what comes through y_t: from the loss, or layers above
     recurrent: Array  #: (T, N, H): of dL/dh_t what step t+1 hands back

@@ -65,8 +65,26 @@ def stages(layer: Layer, tape: LayerTape, name: str = "") -> list[Stage]:
     if isinstance(layer, Linear):
         return [Map(name, layer.parameters["weight"])]
     if isinstance(layer, Recurrent):
-        return [Recurrence(name, tape.kept)]
+        return _layers(layer, tape, name)
     return [Other(name, layer, tape)]
+
+
+def _layers(layer: Recurrent, tape: LayerTape, name: str) -> list[Stage]:
+    """A recurrent layer's own stack, with the dropout between its layers."""
+    if layer.bidirectional:
+        kind = type(layer).__name__
+        raise ValueError(
+            f"gradient_flow: layer {name or '0'} ({kind}) is bidirectional, expected layers that "
+            "run forward: in both directions a lag would count steps back and steps ahead alike"
+        )
+    found: list[Stage] = []
+    for k, its_tape in enumerate(tape.kept.tapes):
+        if k > 0 and tape.kept.masks:
+            scale = layer.dtype.type(1 / (1 - layer.dropout))
+            found.append(Mask(name, tape.kept.masks[k - 1] * scale))
+        own = f"{name}.l{k}".lstrip(".") if layer.num_layers > 1 else name
+        found.append(Recurrence(own, its_tape))
+    return found
 
 
 def name_of(stage: Stage) -> str:
