@@ -187,9 +187,9 @@ MAY_IMPORT = {
     "cli": {"bench", "charmodel", "io", "plot", "runtime"},
     "__main__": {"cli"},
     "": {
-        *("_core", "average", "callbacks", "convert", "data", "functions", "init", "io", "layers"),
-        *("losses", "lr", "metrics", "optim", "runtime", "schedule", "stream", "trainer"),
-        *("dynamics", "flow", "longsequence", "plan", "truncation"),
+        *("_core", "average", "callbacks", "convert", "data", "dynamics", "flow", "functions"),
+        *("init", "io", "layers", "longsequence", "losses", "lr", "metrics", "optim", "plan"),
+        *("runtime", "schedule", "stream", "trainer", "truncation"),
     },
 }
 
