@@ -1,0 +1,110 @@
+"""What a look at the gradient costs: ratios to the pass that it is compared with, on one machine.
+
+    python benchmarks/gradient_flow.py [threads]
+
+Both sides of a ratio run in turns; a line has the median ratio and the medians of both sides.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import bptt
+from bptt import _core
+
+CELLS = {"rnn_tanh": 1, "lstm": 4, "gru": 3}  # and their gates
+BY_STEP = [(64, 32, 64, 256), (128, 1, 64, 256), (64, 128, 128, 128), (256, 16, 64, 64)]
+BY_LAG = [  # T, N, D, H, max_lag, groups
+    (64, 8, 64, 256, 31, 4),
+    (128, 4, 64, 128, 63, 4),
+    (64, 4, 128, 128, 31, 1),
+    (64, 2, 256, 256, 63, 2),
+]
+
+
+def compare(ours: Callable[[], object], plain: Callable[[], object], turns: int) -> str:
+    seconds = np.empty((turns + 1, 2))
+    for turn in range(turns + 1):
+        for side, run in enumerate((ours, plain)):
+            start = time.perf_counter()
+            run()
+            seconds[turn, side] = time.perf_counter() - start
+    seconds = seconds[1:]
+    ratio = np.median(seconds[:, 0] / seconds[:, 1])
+    a, b = 1e3 * np.median(seconds, axis=0)
+    return f"{ratio:5.2f}   {a:8.2f} ms against {b:8.2f} ms"
+
+
+def network(cell: str, T: int, N: int, D: int, H: int) -> tuple[Any, Any, Any]:
+    """x, weights and dy."""
+    rng = np.random.default_rng(0)
+    G = CELLS[cell]
+
+    def draw(*shape: int) -> Any:
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    weights = [draw(*shape) / H**0.5 for shape in ((G * H, D), (G * H, H), (G * H,), (G * H,))]
+    return draw(T, N, D), [w.astype(np.float32) for w in weights], draw(T, N, H) / 1000
+
+
+def run(cell: str, x: Any, weights: Any) -> Any:
+    return _core.forward(cell, x, *weights, None, None, None, None, True)[3]
+
+
+def by_step(cell: str, T: int, N: int, D: int, H: int) -> str:
+    """Forward and backward that notes norms by step and the parts of dh, against without."""
+    x, weights, dy = network(cell, T, N, D, H)
+    family = cell.split("_")[0]
+
+    def traced() -> object:
+        return _core.backward_traced(run(cell, x, weights), dy, None, None, False, False)
+
+    def plain() -> object:
+        return _core.backward(run(cell, x, weights), family, dy, None, None, False, False)
+
+    return compare(traced, plain, 15)
+
+
+def by_lag(cell: str, T: int, N: int, D: int, H: int, max_lag: int, groups: int) -> str:
+    """The ledger of N sequences against a backward pass of N(max_lag+1)."""
+    x, weights, dy = network(cell, T, N, D, H)
+    tape = run(cell, x, weights)
+    wide = run(cell, np.tile(x, (1, max_lag + 1, 1)), weights)
+    wide_dy = np.tile(dy, (1, max_lag + 1, 1))
+    steps = max(1, min(T, -(-128 * groups // N)))
+
+    def ledger() -> object:
+        its = _core.Ledger(tape, max_lag, groups, False)
+        for last in range(T, 0, -steps):
+            its.back(max(0, last - steps), dy, False, False)
+        return its.weight_hh
+
+    def plain() -> object:
+        return _core.backward(wide, cell.split("_")[0], wide_dy, None, None, False, True)
+
+    return compare(ledger, plain, 5)
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        bptt.set_num_threads(int(sys.argv[1]))
+    print(f"float32, {bptt.get_num_threads()} threads, {bptt.runtime.instruction_set()}")
+    print("\na training step of the layer with its parts by step, against without (target 1.15)")
+    for cell in CELLS:
+        for shape in BY_STEP:
+            print(f"{cell:10s} T, N, D, H = {shape!s:22s} {by_step(cell, *shape)}", flush=True)
+    print("\na ledger of K lags, against a backward pass over N(K+1) sequences (target 1.3)")
+    for cell in CELLS:
+        for row in BY_LAG:
+            print(
+                f"{cell:10s} T, N, D, H, K, groups = {row!s:26s} {by_lag(cell, *row)}", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()
