@@ -33,8 +33,8 @@ Times are medians with the quartiles in brackets. `ratio` is the best peer's med
 above 1 bptt is faster. In the same turns run a product of two matrices of 1024 x 1024 (`sgemm`: MKL
 through PyTorch, or NumPy's where that is not installed), a `copy` of 16 MB a thread and, for one
 sequence, the product of a matrix of 1 MB a thread with a vector (`sgemv`). The last columns say
-what share of their rates bptt reaches by the FLOP and the bytes that a row needs at least, counted in
-`benchmarks/common.py`. Data that stay in caches can exceed the bandwidth of `copy`.
+what share of their rates bptt reaches by the FLOP and the bytes that a row needs at least; they are
+counted in `benchmarks/common.py`. Data that stay in caches can exceed the bandwidth of `copy`.
 
 ## The machine
 """
@@ -47,6 +47,7 @@ TITLES = {
     "lengths": "Variable lengths",
     "memory": "Memory of one training step",
     "scaling": "Scaling",
+    "denormals": "Inputs that are denormal",
 }
 ABOUT = {
     "training": "Forward and backward of one layer, gradients of x and of all parameters.",
@@ -59,9 +60,11 @@ ABOUT = {
     "valid; the column bptt is with `lengths`. FLOP and bytes are of the valid steps.",
     "memory": "The peak of resident memory during one training step above what stands when the "
     "inputs are there, each in a process of its own, MB.",
+    "denormals": "A training step whose x and dy are denormal numbers, biases zero. `slower` is "
+    "the ratio to the same step on ordinary numbers.",
     "scaling": "Microseconds of a training step, a time step and a sequence.",
 }
-SIZES = ("cell", "T", "N", "D", "H", "V", "E", "filled")
+SIZES = ("cell", "T", "N", "D", "H", "V", "E", "filled", "slower")
 KINDS = {  # what is measured beside the contestants, and its unit
     "sgemm": "GFLOP/s",
     "copy": "GB/s",

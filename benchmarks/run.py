@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import common
+import denormals
 import inference
 import lengths
 import memory
@@ -32,7 +33,7 @@ import update
 import bptt
 from bptt import bench
 
-BENCHMARKS = (training, inference, streaming, update, lengths, memory, scaling)
+BENCHMARKS = (training, inference, streaming, update, lengths, memory, scaling, denormals)
 
 
 def machine() -> dict[str, Any]:

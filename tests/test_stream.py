@@ -76,6 +76,20 @@ def test_half_a_state_of_an_lstm_is_zero(rng: np.random.Generator) -> None:
 
 
 @kinds
+def test_a_learned_initial_state_is_where_it_starts(kind: str, rng: np.random.Generator) -> None:
+    layer = KINDS[kind](3, 20, seed=1, learn_initial_state=True)
+    for name in layer.parameters.keys() & {"initial_h", "initial_c"}:
+        layer.parameters[name][...] = rng.standard_normal((1, 20))
+    x = rng.standard_normal((5, 1, 3)).astype(np.float32)
+    y, _ = layer.predict(x)
+    stream = bptt.Stream(layer)
+    layer.parameters["initial_h"][...] = 7  # which does not reach the stream
+    for _ in range(2):
+        assert_same_bits(np.array([stream.step(x_t) for x_t in x[:, 0]])[:, None], y)
+        stream.reset()
+
+
+@kinds
 def test_a_stream_keeps_its_own_copies(kind: str, rng: np.random.Generator) -> None:
     layer = KINDS[kind](3, 20, seed=1)
     state = drawn_state(layer, rng)
@@ -128,15 +142,15 @@ def test_bad_layers() -> None:
         lambda: bptt.Stream(bptt.Linear(2, 3)),  # type: ignore[arg-type]
     )
 
-    class Deep(bptt.LSTM):
-        """As if it had two layers."""
-
-    deep = Deep(2, 3)
-    deep.num_layers = 2
     refuse(
         ValueError,
         "Stream: layer has num_layers=2, bidirectional=False, expected one layer and one direction",
-        lambda: bptt.Stream(deep),
+        lambda: bptt.Stream(bptt.LSTM(2, 3, num_layers=2)),
+    )
+    refuse(
+        ValueError,
+        "Stream: layer has num_layers=1, bidirectional=True, expected one layer and one direction",
+        lambda: bptt.Stream(bptt.GRU(2, 3, bidirectional=True)),
     )
 
 

@@ -254,14 +254,13 @@ def processors(threads: int) -> Iterator[None]:
 SHAPES = ((100, 1, 64, 64), (100, 16, 64, 64), (100, 32, 128, 128), (100, 64, 256, 256))
 
 
-def report(
-    threads: int, seconds: float = 0.5, shapes: Sequence[tuple[int, int, int, int]] = SHAPES
-) -> Iterator[str]:
+def report(threads: int, seconds: float = 0.5) -> Iterator[str]:
     """The lines that `bptt bench` prints, each when it is measured."""
     with processors(threads):
         peers = {name: package for name, package in PEERS.items() if installed(package)}
         versions = [f"{name} {version_of(package)}" for name, package in peers.items()]
-        yield ", ".join([f"{threads} threads", instruction_set(), *versions])
+        number = "1 thread" if threads == 1 else f"{threads} threads"
+        yield ", ".join([number, instruction_set(), *versions])
         for name in sorted(PEERS.keys() - peers.keys()):
             yield f"{name} is not installed: its column is left out"
         whose, product, product_flop = sgemm()
@@ -270,7 +269,7 @@ def report(
         head = "".join(f"{name:>10}" for name in names)
         yield f"cell     T    N    D    H{head}{'ratio':>8}{'sgemm':>8}"
         ratios = []
-        for shape in shapes:
+        for shape in SHAPES:
             for cell in LAYERS:
                 problem = Problem(cell, *shape)
                 timings = take_turns({**training(problem), "sgemm": product}, seconds)

@@ -22,7 +22,8 @@ class Stream:
     Args:
         layer: an `RNN`, `LSTM` or `GRU` of one layer and one direction.
         state: the state to start from, stacked as the layer's: h (1, 1, H), for the LSTM the pair
-            (h, c) of them; None, whole or within, is zero.
+            (h, c) of them; None, whole or within, is what the layer starts from: zero, or its
+            learned initial state.
 
     `step(x_t)` takes x_t (D,) in the layer's dtype, returns the new hidden state y_t (H,) and keeps
     it as the state.
@@ -30,7 +31,7 @@ class Stream:
     Errors: `TypeError` for another kind of layer, of argument or of dtype; `ValueError` for shapes.
     """
 
-    __slots__ = ("_hidden_size", "_is_pair", "_stream", "step")
+    __slots__ = ("_hidden_size", "_initial", "_is_pair", "_stream", "step")
 
     step: Callable[[Array], Array]
 
@@ -46,6 +47,8 @@ class Stream:
             )
         self._hidden_size = layer.hidden_size
         self._is_pair = isinstance(layer, LSTM)
+        learned = (layer.parameters.get(name) for name in ("initial_h", "initial_c"))
+        self._initial = [None if state is None else state.copy() for state in learned]
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         w_ih, w_hh, b_ih, b_hh = (layer.parameters.get(name) for name in names)
         assert w_ih is not None
@@ -61,23 +64,27 @@ class Stream:
         return h[None] if c is None else (h[None], c[None])
 
     def reset(self, state: State = None) -> None:
-        """Sets the state; None, whole or within, is zero."""
+        """Sets the state; None, whole or within, is what the stream's layer started from when the
+        stream was made."""
         self._stream.reset(*self._unstack("Stream.reset", state))
 
     def _unstack(self, where: str, state: Any) -> tuple[Array | None, Array | None]:
         """h and c, each (1, H)."""
-        if not self._is_pair or state is None:
+        if state is None:
+            state = (None, None)
+        elif not self._is_pair:
             return self._row(where, "state", state), None
-        if not isinstance(state, (tuple, list)):
+        elif not isinstance(state, (tuple, list)):
             raise TypeError(_validate.expected(where, "state", "a pair (h, c)", state))
-        if len(state) != 2:
+        elif len(state) != 2:
             raise ValueError(f"{where}: state has {len(state)} entries, expected a pair (h, c)")
-        h, c = state
-        return self._row(where, "state[0]", h), self._row(where, "state[1]", c)
+        h, c = (
+            initial if given is None else self._row(where, f"state[{i}]", given)
+            for i, (given, initial) in enumerate(zip(state, self._initial, strict=True))
+        )
+        return h, c
 
-    def _row(self, where: str, name: str, stacked: Any) -> Array | None:
-        if stacked is None:
-            return None
+    def _row(self, where: str, name: str, stacked: Any) -> Array:
         _validate.instance(where, name, stacked, np.ndarray)
         wanted = (1, 1, self._hidden_size)
         if stacked.shape != wanted:

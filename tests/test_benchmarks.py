@@ -1,0 +1,159 @@
+"""The benchmarks run, and the page is made of what they wrote. Nothing here looks at a time."""
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bptt import bench, cli
+from networks import assert_close
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "benchmarks"
+SCRIPTS = [
+    *("training", "inference", "streaming", "update"),
+    *("lengths", "memory", "scaling", "denormals"),
+]
+
+
+def run(script: str, *arguments: object) -> str:
+    command = [sys.executable, str(FOLDER / f"{script}.py"), *map(str, arguments)]
+    # Not in a subfolder of the tests: a benchmark finds its neighbours by itself.
+    environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        command, env=environ, capture_output=True, text=True, timeout=300, cwd=ROOT.parent
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("benchmarks") / "results.json"
+    run("run", "--tiny", "--threads", 1, 2, "--out", path)
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def test_every_benchmark_has_rows_for_every_cell(result: dict[str, Any]) -> None:
+    rows = result["rows"]
+    on_linux = Path("/proc/self/clear_refs").exists()
+    expected = {name for name in SCRIPTS if name != "memory" or on_linux}
+    assert {row["benchmark"] for row in rows} == expected
+    for benchmark in expected - {"scaling"}:
+        for threads in (1, 2) if benchmark != "streaming" else (1,):
+            some = [r for r in rows if (r["benchmark"], r["threads"]) == (benchmark, threads)]
+            assert {row["cell"] for row in some} == {"rnn", "lstm", "gru"}
+    along = {row["along"] for row in rows if row["benchmark"] == "scaling"}
+    assert along == {"T", "N", "H", "threads"}
+
+
+def test_every_row_tells_times_and_shares(result: dict[str, Any]) -> None:
+    for row in result["rows"]:
+        if row["benchmark"] == "memory":
+            assert row["bytes"]["bptt"] >= 0
+            continue
+        names = list(row["times"])
+        assert names[0].startswith("bptt")
+        for timing in row["times"].values():
+            assert 0 < timing["lower"] <= timing["median"] <= timing["upper"]
+        assert {"sgemm", "copy"} <= row["shares"].keys()
+        assert ("sgemv" in row["shares"]) == (row["N"] == 1)
+        assert all(share > 0 for share in row["shares"].values())
+        peers = [name for name in names if not name.startswith("bptt")]
+        assert ("ratio" in row) == bool(peers)
+        if peers:
+            medians = [row["times"][name]["median"] for name in peers]
+            assert row["ratio"] == min(medians) / row["times"][names[0]]["median"]
+
+
+def test_what_is_not_installed_is_said(result: dict[str, Any]) -> None:
+    for name, package in {"PyTorch": "torch", "JAX": "jax", "ONNX Runtime": "onnxruntime"}.items():
+        sentence = f"{name} is not installed: it is left out"
+        assert (sentence in result["absent"]) == (not bench.installed(package))
+        assert (result["machine"][name] == "not installed") == (not bench.installed(package))
+
+
+def test_the_page_has_every_row_and_its_pictures(result: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(result), encoding="utf-8")
+    run("report", path, "--out", tmp_path)
+    page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (?:rnn|lstm|gru) \|", page, flags=re.MULTILINE)
+    assert len(rows) == len(result["rows"])
+    assert "{" not in page
+    for name in re.findall(r"\]\(([^)]+\.png)\)", page):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_in_the_docs_is_made_of_the_results_beside_the_benchmarks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    results, page = FOLDER / "results.json", ROOT / "docs" / "benchmarks.md"
+    if not results.exists():
+        pytest.skip("no results are kept")
+    monkeypatch.syspath_prepend(str(FOLDER))
+    report = runpy.run_path(str(FOLDER / "report.py"))
+    result = json.loads(results.read_text(encoding="utf-8"))
+    assert page.read_text(encoding="utf-8") == report["page"](result)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_runs_by_itself(script: str) -> None:
+    lines = run(script, "--size", "tiny", "--threads", 1).splitlines()
+    assert lines or not Path("/proc/self/clear_refs").exists()
+    for line in lines:
+        assert line.startswith(script)
+
+
+def test_the_import_is_timed() -> None:
+    numpy, own = run("install", "--only-import", "--repeats", 2).splitlines()
+    assert numpy.startswith("import numpy: ")
+    assert own.startswith("import bptt, beyond it: ")
+
+
+# ---- bptt bench ----------------------------------------------------------------------------------
+
+
+def test_bptt_bench_prints_a_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "SHAPES", ((3, 1, 2, 4), (3, 5, 2, 8)))
+    affinity = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    assert cli.main(["bench", "--threads", "1", "--seconds", "0.001"]) == 0
+    if affinity is not None:
+        assert os.sched_getaffinity(0) == affinity
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("1 thread, ")
+    assert sum(line.startswith(("rnn", "lstm", "gru")) for line in lines) == 6
+    installed = [name for name, package in bench.PEERS.items() if bench.installed(package)]
+    assert lines[-1].startswith("against the best of") == bool(installed)
+
+
+def test_takers_of_turns_take_as_many() -> None:
+    turns = []
+    calls = {name: lambda name=name: turns.append(name) for name in "ab"}
+    timings = bench.take_turns(calls, seconds=0.0, least=4)
+    assert [timing.samples for timing in timings.values()] == [4, 4]
+    changes = [name for i, name in enumerate(turns) if i == 0 or turns[i - 1] != name]
+    assert changes == ["a", "b"] * 5  # once to see how long they take
+
+
+def test_the_geometric_mean() -> None:
+    assert bench.geometric_mean([2.0, 8.0]) == pytest.approx(4.0)
+    assert np.isnan(bench.geometric_mean([]))
+
+
+@pytest.mark.parametrize("cell", bench.LAYERS)
+def test_the_contestants_do_the_same_work(cell: str) -> None:
+    contestants = bench.training(bench.Problem(cell, 7, 3, 4, 5))
+    first, *others = (np.asarray(call()) for call in contestants.values())
+    for other in others:
+        assert_close(other, first, 1e-4)
