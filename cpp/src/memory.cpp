@@ -91,6 +91,10 @@ public:
         peak_bytes_ = asked_bytes_;
     }
 
+    // Around a fork: the child would wait for ever for what another thread held.
+    void lock() { mutex_.lock(); }
+    void unlock() { mutex_.unlock(); }
+
     void release_kept() noexcept {
         std::lock_guard<std::mutex> lock(mutex_);
         trim(0);
@@ -152,6 +156,8 @@ std::size_t in_use() noexcept { return pool().in_use(); }
 std::size_t peak() noexcept { return pool().peak(); }
 void reset_peak() noexcept { pool().reset_peak(); }
 void release_kept() noexcept { pool().release_kept(); }
+void before_fork() { pool().lock(); }
+void after_fork() { pool().unlock(); }
 
 }  // namespace detail
 

@@ -17,5 +17,8 @@ std::size_t peak() noexcept;
 void reset_peak() noexcept;
 // Hands all kept blocks to the system.
 void release_kept() noexcept;
+// Around a fork: a child would wait for ever for a lock that another thread of its parent held.
+void before_fork();
+void after_fork();
 
 }  // namespace bptt::detail

@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "memory.hpp"
 #include "runtime.hpp"
 
 #if defined(__linux__)
@@ -57,10 +58,11 @@ std::atomic<bool> is_child_of_a_team{false};
 
 #if !defined(_WIN32)
 void after_fork_in_child() {
+    detail::after_fork();
     if (had_a_team.load()) is_child_of_a_team.store(true);
     team_is_out.store(false);
 }
-const int registered = pthread_atfork(nullptr, nullptr, after_fork_in_child);
+const int registered = pthread_atfork(detail::before_fork, detail::after_fork, after_fork_in_child);
 #endif
 
 }  // namespace
