@@ -33,7 +33,7 @@ for cell in (bptt.LSTM, bptt.GRU):
     start = time.perf_counter()
     model = bptt.Sequential(cell(2, 64, seed=0), bptt.Linear(64, 1, seed=1))
     if cell is bptt.LSTM:  # it remembers from the start: forget gates are open
-        model.parameters["0.bias_hh_l0"][64:128] = 3
+        bptt.init.forget_bias(model.layers[0], 3.0)
     trainer = bptt.Trainer(
         model, bptt.losses.mse, bptt.optim.Adam(lr=3e-3), clip_norm=1.0,
         callbacks=[bptt.callbacks.EarlyStopping(patience=EPOCHS, goal=1e-3)],

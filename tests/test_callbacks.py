@@ -141,6 +141,19 @@ def test_accumulated_batches_equal_one_large_batch(rng):
         assert_close(p, large.model.parameters[name], 1e-13)
 
 
+@pytest.mark.parametrize("limits", [{"epochs": 2}, {"updates": 2}])
+@pytest.mark.parametrize("kind", ["streams", "sequences"])
+def test_the_bar_counts_time_steps(kind, limits, capsys):
+    """An update takes a whole epoch: three windows of 4 steps, or two mini-batches of 12."""
+    if kind == "streams":
+        trainer(accumulate=3).fit(*stream(), **limits)
+    else:
+        data = bptt.Sequences(*stream(), batch_size=2)
+        trainer(schedule=None, accumulate=3).fit(data, **limits)
+    wanted = "24.0/24.0" if kind == "streams" else "48.0/48.0"
+    assert wanted in capsys.readouterr().err.split("\r")[-1]
+
+
 def test_the_learning_rate_is_set_before_every_update_and_observes():
     class Spy(bptt.lr.LearningRate):
         def __init__(self) -> None:

@@ -109,17 +109,17 @@ def test_an_epochs_order_depends_on_seed_and_epoch_alone():
 def test_streams_are_what_the_schedule_yields(rng):
     x, target = rng.standard_normal((11, 2, 3)), rng.standard_normal((11, 2, 2))
     network, schedule = model(), bptt.TruncatedBPTT(4, 4)
-    steps = list(bptt.Streams(x, target).run(network, mse, schedule, 1))
+    steps = list(bptt.data.Streams(x, target).run(network, mse, schedule, 1))
     updates = list(schedule.run(network, mse, x, target))
     assert [step.position for step in steps] == [4, None, 11]
     assert [s.update.loss for s in steps] == [u.loss for u in updates]
     # From any of these positions, the rest is the same to the bit.
-    rest = list(bptt.Streams(x, target).run(network, mse, schedule, 1, 4, steps[0].state))
+    rest = list(bptt.data.Streams(x, target).run(network, mse, schedule, 1, 4, steps[0].state))
     for step, update in zip(rest, updates[1:], strict=True):
         assert (step.update.start, step.update.stop) == (update.start, update.stop)
         for name, g in update.gradients.items():
             assert np.array_equal(step.update.gradients[name], g)
-    overlapping = bptt.Streams(x, target).run(network, mse, bptt.TruncatedBPTT(4, 6), 1)
+    overlapping = bptt.data.Streams(x, target).run(network, mse, bptt.TruncatedBPTT(4, 6), 1)
     assert [step.position for step in overlapping] == [None, None, 11]
 
 
@@ -185,8 +185,12 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (lambda: bptt.Sequences(X, Y, batch_size=0), ValueError, "batch_size is 0 (int), expected"),
     (lambda: bptt.Sequences(X, Y, seed=None), TypeError, "seed is None (NoneType), expected"),
     (lambda: bptt.Sequences(X, Y, shuffle=1), TypeError, "shuffle is 1 (int), expected True"),
-    (lambda: bptt.Streams(X[:0], Y[:0]), ValueError, "x has shape (0, 4, 3), expected T >= 1"),
-    (lambda: bptt.Streams(X, Y[:3]), ValueError, "target has shape (3, 4, 2), expected (T, N)"),
+    (lambda: bptt.data.Streams(X[:0], Y[:0]), ValueError, "x has shape (0, 4, 3), expected T >= 1"),
+    (
+        lambda: bptt.data.Streams(X, Y[:3]),
+        ValueError,
+        "target has shape (3, 4, 2), expected (T, N)",
+    ),
 ]
 
 

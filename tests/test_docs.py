@@ -8,8 +8,9 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.parametrize("page", ["reductions.md"])
-def test_examples_print_what_the_page_says(page, capsys):
+@pytest.mark.parametrize("page", ["reductions.md", "training.md"])
+def test_examples_print_what_the_page_says(page, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # for the files that they write
     text = (DOCS / page).read_text(encoding="utf-8")
     blocks = re.findall(r"```(python|text)\n(.*?)```", text, flags=re.DOTALL)
     names: dict[str, object] = {}

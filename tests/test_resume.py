@@ -60,9 +60,9 @@ def trainer(**changes: Any) -> bptt.Trainer:
     return bptt.Trainer(model, cross_entropy, **parts)
 
 
-def streams(T: int = 28) -> bptt.Streams:
+def streams(T: int = 28) -> bptt.data.Streams:
     x = np.random.default_rng(5).integers(0, V, (T, 3))
-    return bptt.Streams(x, (x + 1) % V)
+    return bptt.data.Streams(x, (x + 1) % V)
 
 
 def sequences() -> bptt.Sequences:

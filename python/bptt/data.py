@@ -39,6 +39,10 @@ class Data(ABC):
         """Time steps of an epoch, where they are always as many."""
 
     @abstractmethod
+    def windows(self, schedule: Schedule | None) -> int | None:
+        """Windows or mini-batches of an epoch, where that is known."""
+
+    @abstractmethod
     def run(
         self,
         model: Layer,
@@ -80,6 +84,9 @@ class Streams(Data):
     @property
     def steps(self) -> int:
         return len(self.x)
+
+    def windows(self, schedule: Schedule | None) -> int | None:
+        return 1 if schedule is None else schedule.windows(self.steps)
 
     def run(
         self,
@@ -159,8 +166,10 @@ class Sequences(Data):
 
     @property
     def steps(self) -> int | None:
-        T, S = self.x.shape[:2]
-        return T * -(-S // self.batch_size) if self.lengths is None else None
+        return len(self.x) * self.windows() if self.lengths is None else None
+
+    def windows(self, schedule: Schedule | None = None) -> int:  # noqa: ARG002 (there is none)
+        return int(-(-self.x.shape[1] // self.batch_size))
 
     def run(
         self,
@@ -194,7 +203,7 @@ class Sequences(Data):
         for start in range(0, S, self.batch_size):
             chosen = np.arange(start, min(start + self.batch_size, S))
             x, target, lengths = self._batch(chosen)
-            y = model.forward(x, None, lengths, training=False)[0]
+            y, _ = model.predict(x, None, lengths)
             weight = len(chosen)
             if not self.last_only:
                 weight = len(x) * weight if lengths is None else int(lengths.sum())

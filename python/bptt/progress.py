@@ -14,6 +14,7 @@ __all__ = ["bar", "postfix"]
 def bar(
     data: Data,
     schedule: Schedule | None,
+    accumulate: int,
     epoch: int,
     epochs: int | None,
     updates: int | None,
@@ -25,9 +26,9 @@ def bar(
     totals = []
     if epochs is not None and data.steps is not None:
         totals.append((epochs - epoch + 1) * data.steps)
-    windows = None if schedule is None or data.steps is None else schedule.windows(data.steps)
+    windows = data.windows(schedule)
     if updates is not None and data.steps is not None and windows is not None:
-        totals.append(updates * data.steps // windows)
+        totals.append(updates * data.steps // -(-windows // accumulate))
     return tqdm(
         total=min(totals, default=None),
         unit=" steps",

@@ -160,7 +160,9 @@ class Trainer(Resumable):
             return held_out is not None and self._measure(held_out, metric, epoch)
 
         limit = seconds + (self.history.records[-1].seconds if self.history.records else 0.0)
-        with bar(data, self.schedule, self._position.epoch, epochs, updates, progress) as shown:
+        with bar(
+            data, self.schedule, self.accumulate, self._position.epoch, epochs, updates, progress
+        ) as shown:
             for record in self._records(data, epochs, measure if evaluate_every is None else None):
                 self.history.records.append(record)
                 due = evaluate_every is not None and record.update % evaluate_every == 0

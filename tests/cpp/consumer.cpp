@@ -144,6 +144,31 @@ void wrong_input_is_refused_with_a_sentence() {
     check(!refusal([] { bptt::set_num_threads(0); }).empty(), "no threads are refused");
 }
 
+void reductions_divide_by_what_is_valid() {
+    Network network{bptt::Cell::gru};
+    const std::int64_t lengths[Network::N] = {7, 0, 3};
+    bptt::Steps steps;
+    steps.lengths = {lengths, {Network::N}};
+    const auto gradient = [&](bptt::Reduction reduction) {
+        auto run = bptt::forward<double>(network.cell, network.x, network.weights(), {}, steps);
+        return bptt::backward<double>(run.tape, network.dy, {}, reduction).weight_hh.data()[0];
+    };
+    const double sum = gradient(bptt::Reduction::sum);
+    check(close(gradient(bptt::Reduction::mean), sum / 10, 1e-14), "a mean gradient is of 10 valid steps");
+    check(close(gradient(bptt::Reduction::mean_sequences), sum / 2, 1e-14),
+          "a gradient's mean over sequences is of 2 that have steps");
+
+    const Numbers prediction({7, 3, 4}, 1), target({7, 3, 2}, 2);
+    bool valid[21];
+    for (int i = 0; i < 21; ++i) valid[i] = i / 3 < lengths[i % 3];
+    const auto loss = [&](bptt::Reduction reduction) {
+        return bptt::gaussian_nll<double>(prediction, target, {valid, {7, 3}}, reduction).value;
+    };
+    const double all = loss(bptt::Reduction::sum);
+    check(close(loss(bptt::Reduction::mean), all / 20, 1e-14), "a mean loss is of 20 valid elements");
+    check(close(loss(bptt::Reduction::mean_sequences), all / 2, 1e-14), "and of 2 sequences");
+}
+
 void a_dense_model_learns() {
     // One linear map onto two classes, by Adam.
     const Index T = 4, N = 8, D = 3, V = 2;
@@ -201,6 +226,7 @@ int main() {
         lags_sum_to_the_gradient(cell);
     }
     wrong_input_is_refused_with_a_sentence();
+    reductions_divide_by_what_is_valid();
     a_dense_model_learns();
     std::printf("bptt %s, %s, %s\n", bptt::version(), bptt::instruction_set().c_str(),
                 failures == 0 ? "all holds" : "FAILED");
