@@ -85,6 +85,22 @@ def test_evaluation_is_the_mean_over_all_valid_targets(per, batch_size, rng):
     assert data.evaluate(network, mse) == pytest.approx(expected, rel=1e-13)
 
 
+def test_sequences_run_in_both_directions_and_may_be_empty(rng):
+    T, S = 6, 9
+    lengths = np.array([0, 0, 0, 6, 2, 0, 3, 1, 5])
+    data = sequences(rng, T, S, "step", lengths=lengths, batch_size=3, shuffle=False)
+    network = bptt.Sequential(
+        bptt.LSTM(3, 4, bidirectional=True, dtype=np.float64, seed=0),
+        bptt.Linear(8, 2, dtype=np.float64, seed=1),
+    )
+    y, _ = network.predict(data.x, None, lengths)
+    expected, _ = mse(y, data.target, bptt.losses.length_mask(lengths, T))
+    assert data.evaluate(network, mse) == pytest.approx(expected, rel=1e-13)
+    first, *_ = data.run(network, mse, None, epoch=1)  # its sequences have no steps at all
+    assert first.update.loss == 0
+    assert not any(g.any() for g in first.update.gradients.values())
+
+
 def test_an_epochs_order_depends_on_seed_and_epoch_alone():
     seen: list[Array] = []
 

@@ -14,39 +14,12 @@ Array = NDArray[Any]
 cross_entropy = bptt.losses.softmax_cross_entropy
 
 
-class Noisy(bptt.Layer):
-    """A layer that draws random numbers in training, as dropout does."""
-
-    def __init__(self, seed: int) -> None:
-        self._parameters = {}
-        self._random = np.random.default_rng(seed)
-
-    @property
-    def random_state(self) -> Any:
-        return self._random.bit_generator.state
-
-    @random_state.setter
-    def random_state(self, state: Any) -> None:
-        self._random.bit_generator.state = state
-
-    def forward(self, x, state=None, lengths=None, reset=None, training=True):  # noqa: ARG002
-        factor = self._random.random(x.shape).astype(x.dtype) if training else np.ones_like(x)
-        return x * factor, None, bptt.layers.LayerTape(self, factor)
-
-    def backward(self, tape, dy, dstate=None, retain=False):  # noqa: ARG002
-        return bptt.layers.LayerGradients(None if dy is None else dy * tape.kept, None, {})
-
-    def predict(self, x, state=None, lengths=None, reset=None):  # noqa: ARG002
-        return x, None
-
-    def step(self, x_t, state=None):  # noqa: ARG002
-        return x_t, None
-
-
 def trainer(**changes: Any) -> bptt.Trainer:
     """With everything that has a state, always the same at the start."""
     model = bptt.Sequential(
-        bptt.Embedding(V, 4, seed=1), bptt.LSTM(4, 5, seed=2), Noisy(3), bptt.Linear(5, V, seed=4)
+        bptt.Embedding(V, 4, seed=1),
+        bptt.LSTM(4, 5, num_layers=2, dropout=0.4, seed=2),
+        bptt.Linear(5, V, seed=3),
     )
     parts: dict[str, Any] = {
         "optimizer": bptt.optim.Adam(),
@@ -88,7 +61,7 @@ def everything(t: bptt.Trainer) -> dict[str, Any]:
         for r in t.history.records
     ]
     found["evaluations"] = t.history.evaluations
-    found["noise"] = t.model.random_state
+    found["dropout"] = t.model.random_state
     (stopping,) = (c for c in t.callbacks if isinstance(c, bptt.callbacks.EarlyStopping))
     found["stopping"] = (stopping.best, stopping.best_update, stopping.waited)
     return found
