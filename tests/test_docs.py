@@ -21,3 +21,11 @@ def test_examples_print_what_the_page_says(page, capsys, tmp_path, monkeypatch):
             assert capsys.readouterr().out == block
     assert capsys.readouterr().out == ""
     assert len(blocks) >= 2
+
+
+@pytest.mark.parametrize("page", ["truncation.md"])
+def test_examples_run_and_what_they_assert_is_so(page):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(compile(block, page, "exec"), names)

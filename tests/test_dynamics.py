@@ -91,6 +91,20 @@ def test_two_layers_in_a_chain_are_one_state(rng):
     assert found[:, :, 3:, :3].any()
 
 
+def test_a_stack_begins_with_the_state_it_learned(rng):
+    layer = bptt.LSTM(
+        2, 3, num_layers=2, learn_initial_state=True, dropout=0.5, dtype=np.float64, seed=0
+    )
+    for name in ("initial_h", "initial_c"):
+        layer.parameters[name][...] = rng.standard_normal((2, 3))
+    x = rng.standard_normal((3, 2, 2))
+    _, state = layer.predict(x[:0])
+    assert state[0].any()
+    found = dynamics.jacobians(layer, x)
+    assert found.shape == (3, 2, 12, 12)
+    assert np.array_equal(found, dynamics.jacobians(layer, x, state))
+
+
 @cells
 def test_products_of_jacobians_are_what_backward_hands_back(cell, rng):
     layer = LAYERS[cell](2, 4, dtype=np.float64, seed=0)

@@ -66,6 +66,38 @@ def test_the_gradient_is_that_in_one_piece(recurrent, T, N, share, reduction, se
     assert_close(h, whole.state[1][0] if recurrent is bptt.LSTM else whole.state[1], 1e-12)
 
 
+def test_stacks_dropout_and_learned_initial_states_go_on_over_segments():
+    """With dropout the masks are those that the segments draw: the same forward and again. The
+    gradient is then that of the same segments with all their tapes kept."""
+    rng = np.random.default_rng(0)
+    options: Any = {"num_layers": 2, "dtype": np.float64, "seed": 0, "learn_initial_state": True}
+    x, target = rng.standard_normal((90, 2, 3)), rng.standard_normal((90, 2, 4))
+    loss = bptt.losses.mse
+    for dropout in (0.0, 0.4):
+        model = bptt.LSTM(3, 4, dropout=dropout, **options)
+        schedule = bptt.FullBPTT(budget_for(model, loss, x, target, 0.3))
+        plan = schedule.plan(model, loss, x, target)
+        assert plan.segments > 2
+        random, state, tapes, dys = model.random_state, None, [], []
+        for k in range(plan.segments):
+            steps = slice(*plan.bounds(k))
+            y, state, tape = model.forward(x[steps], state)
+            tapes.append(tape)
+            dys.append(loss(y, target[steps])[1] * (steps.stop - steps.start) / 90)
+        after, dstate, total = model.random_state, None, {}
+        for tape, dy in zip(reversed(tapes), reversed(dys), strict=True):
+            found = model.backward(tape, dy, dstate)
+            dstate = found.state
+            for name, gradient in found.parameters.items():
+                total[name] = total.get(name, 0) + gradient
+        model.random_state = random
+        (update,) = schedule.run(model, loss, x, target)
+        assert model.random_state == after
+        assert total["initial_h"].any()
+        for name, gradient in total.items():
+            assert_close(update.gradients[name], gradient, 1e-12)
+
+
 def test_without_a_budget_it_is_one_piece_to_the_bit():
     model, (x, target) = character_model(), text(30, 2)
     (whole,) = bptt.TruncatedBPTT(30, 30).run(model, cross_entropy, x, target)
@@ -211,6 +243,11 @@ def test_streams_losses_and_counts_that_do_not_fit_are_refused():
         schedule.run(model, cross_entropy, x, target[:49])
     with pytest.raises(TypeError, match=r"^FullBPTT.plan: model is a str, expected a Layer$"):
         schedule.plan("model", cross_entropy, x, target)
+    both = bptt.Sequential(bptt.GRU(2, 3, bidirectional=True), bptt.Linear(6, 1))
+    with pytest.raises(
+        ValueError, match=r"^FullBPTT.run: GRU\(2, 3.*\) is bidirectional, expected"
+    ):
+        schedule.run(both, bptt.losses.mse, np.zeros((5, 2, 2)), np.zeros((5, 2, 1)))
     sentence = "FullBPTT.run: the loss has reduction 'sum', this schedule 'mean'"
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         schedule.run(model, partial(cross_entropy, reduction="sum"), x, target)

@@ -75,9 +75,9 @@ def test_influence_balancing_has_the_wrong_sign_up_to_forty_and_the_right_one_fr
 @pytest.mark.parametrize(
     "schedule",
     [
-        bptt.RandomTruncation(40, every=8, seed=1),
-        bptt.RandomTruncation(40, every=8, distribution="geometric", seed=2),
-        bptt.RandomTruncation(40, every=4, alpha=4.0, seed=3),
+        bptt.RandomTruncation(40, every=8, seed=1, reduction="sum"),
+        bptt.RandomTruncation(40, every=8, distribution="geometric", seed=2, reduction="sum"),
+        bptt.RandomTruncation(40, every=4, alpha=4.0, seed=3, reduction="sum"),
     ],
 )
 def test_random_truncation_converges_to_the_true_gradient(schedule):
@@ -102,18 +102,29 @@ def test_random_truncation_converges_to_the_true_gradient(schedule):
 
 
 @settings(max_examples=20)
-@given(T=st.integers(2, 9), every=st.integers(1, 3), power=st.booleans(), seed=st.integers(0, 99))
-def test_the_expectation_over_all_cuts_is_the_full_gradient(T, every, power, seed):
+@given(
+    T=st.integers(2, 9),
+    every=st.integers(1, 3),
+    power=st.booleans(),
+    mean=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_the_expectation_over_all_cuts_is_the_full_gradient(T, every, power, mean, seed):
     """Exactly: every way to cut the stream, weighted by its probability."""
     rng = np.random.default_rng(seed)
     layer = bptt.LSTM(2, 3, dtype=np.float64, seed=seed)
     x, dy = rng.standard_normal((T, 2, 2)), rng.standard_normal((T, 2, 3))
     schedule = bptt.RandomTruncation(
-        3.5 * every, every, "power" if power else "geometric", alpha=2.5, seed=0
+        3.5 * every,
+        every,
+        "power" if power else "geometric",
+        alpha=2.5,
+        reduction="mean" if mean else "sum",
     )
 
     def inner_product(prediction: Array, target: Array) -> tuple[float, Array]:
-        return float((prediction * target).sum()), target.copy()
+        divisor = len(target) if mean else 1
+        return float((prediction * target).sum()) / divisor, target / divisor
 
     class Scripted:
         """Draws what the script says, and keeps account of its probability."""
@@ -131,7 +142,7 @@ def test_the_expectation_over_all_cuts_is_the_full_gradient(T, every, power, see
             return c / 2 if cut else (1 + c) / 2
 
     places = -(-T // every) - 1
-    mean: dict[str, Any] = {}
+    expectation: dict[str, Any] = {}
     whole_probability = 0.0
     for script in range(2**places):
         schedule._random = Scripted([bool(script >> i & 1) for i in range(places)])
@@ -140,11 +151,12 @@ def test_the_expectation_over_all_cuts_is_the_full_gradient(T, every, power, see
         whole_probability += probability
         for update in updates:
             for name, gradient in update.gradients.items():
-                mean[name] = mean.get(name, 0) + probability * gradient
+                expectation[name] = expectation.get(name, 0) + probability * gradient
     assert whole_probability == pytest.approx(1)
     (full,) = bptt.FullBPTT().run(layer, inner_product, x, dy)
     for name, gradient in full.gradients.items():
-        assert_close(mean[name], gradient, 1e-12)
+        wanted = gradient * T / schedule.mean if mean else gradient
+        assert_close(expectation[name], wanted, 1e-12)
 
 
 @pytest.mark.parametrize("distribution", ["power", "geometric"])
@@ -309,6 +321,11 @@ def test_the_trainer_takes_them(schedule):
             {"mean": 8, "distribution": "normal"},
             ValueError,
             "distribution is 'normal' (str), expected one of 'power', 'geometric'",
+        ),
+        (
+            {"mean": 8, "reduction": "none"},
+            ValueError,
+            "reduction is 'none' (str), expected one of 'mean', 'sum'",
         ),
         ({"mean": 8, "seed": -1}, ValueError, "seed is -1 (int), expected an integer >= 0"),
     ],

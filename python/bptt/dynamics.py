@@ -66,7 +66,7 @@ def jacobians(
     Args:
         model: a recurrent layer, a stack, or a `Sequential` with at least one.
         x: (T, N, ...), the model's input.
-        state: before the first step; None is zero.
+        state: before the first step; None is what the model begins with: zero, or what it learned.
         steps: which t, in 0..T-1; None is all of them.
 
     Returns:
@@ -78,17 +78,14 @@ def jacobians(
     chosen = list(range(T)) if steps is None else [_step(where, t, T) for t in steps]
     wanted = set(chosen)
     found: dict[int, Array] = {}
+    state = states.run(trunk, x[:0], state)  # as it is given, or as the model begins
+    S = _size(state)
+    identity = np.broadcast_to(np.eye(S, dtype=_dtype(state)), (N, S, S))
     for t in range(max(chosen, default=-1) + 1):
-        before = _given(trunk, x[t : t + 1], state) if state is None else state
         if t in wanted:
-            S = _size(before)
-            identity = np.broadcast_to(np.eye(S, dtype=_dtype(before)), (N, S, S))
-            found[t] = _hand_back(trunk, x[t : t + 1], before, identity)
-        state = states.run(trunk, x[t : t + 1], before)
-    if not chosen:
-        S = _size(_given(trunk, x[:0], state) if state is None else state)
-        return np.zeros((0, N, S, S), getattr(model, "dtype", np.float64))
-    return np.stack([found[t] for t in chosen])
+            found[t] = _hand_back(trunk, x[t : t + 1], state, identity)
+        state = states.run(trunk, x[t : t + 1], state)
+    return np.stack([found[t] for t in chosen]) if chosen else identity[None][:0]
 
 
 def singular_values(
@@ -120,7 +117,7 @@ def lyapunov(
     Args:
         model: a recurrent layer, a stack, or a `Sequential` with at least one.
         x: (T, N, ...), T >= 1.
-        state: before the first step; None is zero.
+        state: before the first step; None is what the model begins with: zero, or what it learned.
         count: how many exponents K, the largest ones, 1 <= K <= S; None is all S.
         skip: steps at the end whose factors are left out of the mean while directions settle, in
             0..T-1.
@@ -134,7 +131,7 @@ def lyapunov(
     if skip >= T:
         raise ValueError(f"{where}: skip is {skip}, expected less than T = {T}")
     random = _validate.random_generator(where, _validate.size(where, "seed", seed, minimum=0))
-    before = [_given(trunk, x[:1], state) if state is None else state]
+    before = [states.run(trunk, x[:0], state)]  # as it is given, or as the model begins
     S = _size(before[0])
     K = S if count is None else _validate.size(where, "count", count)
     if K > S:
@@ -178,11 +175,6 @@ def _step(where: str, t: object, T: int) -> int:
     if t >= T:
         raise ValueError(f"{where}: a step is {t}, expected 0..T-1 with T = {T}")
     return t
-
-
-def _given(trunk: Layer, x: Array, state: State) -> State:
-    """The zero state, in the structure that the model's own have."""
-    return states.mapped(np.zeros_like, states.run(trunk, x, state))
 
 
 def _size(state: State) -> int:

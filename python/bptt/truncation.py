@@ -23,6 +23,7 @@ __all__ = ["AdaptiveTruncation", "RandomTruncation"]
 Array: TypeAlias = NDArray[Any]
 
 _DISTRIBUTIONS = {"power": True, "geometric": False}
+_REDUCTIONS = {"mean": True, "sum": False}
 
 
 class RandomTruncation(Schedule):
@@ -33,7 +34,10 @@ class RandomTruncation(Schedule):
     each gives one update. Where the stream was not cut, what is handed back is multiplied by
     1/(1-c): gradients that got through stand for those that a cut stopped. The expectation of the
     sum of all windows' gradients is the gradient of full BPTT, for every distribution (exactly so
-    where parameters do not change between windows).
+    where parameters do not change between windows). Of a loss that is a mean over its window, a
+    window's gradient is multiplied by its steps / `mean`: else steps of short windows would count
+    for more. The expectation of the sum is then T / `mean` times the gradient of full BPTT, so that
+    an update has the size that it has with windows of fixed length.
 
     The price is variance, which grows as windows get shorter than what the gradient spans; and the
     memory of the longest window that happens to be drawn.
@@ -49,6 +53,7 @@ class RandomTruncation(Schedule):
         alpha: > 1, of "power": how fast long windows become rare, as length^-alpha.
         seed: an integer >= 0 for the same cuts every time, or None. A further run goes on drawing
             where the last ended.
+        reduction: how the loss reduces over the steps it is called with, "mean" or "sum".
     """
 
     def __init__(
@@ -58,8 +63,11 @@ class RandomTruncation(Schedule):
         distribution: str = "power",
         alpha: float = 6.0,
         seed: int | None = None,
+        reduction: str = "mean",
     ) -> None:
         where = "RandomTruncation"
+        self._mean = _validate.choice(where, "reduction", reduction, _REDUCTIONS)
+        self.reduction = reduction
         self.mean = _validate.number(where, "mean", mean, 1.0, bounds="()")
         if every is None:
             every = max(1, int(self.mean) // 16)
@@ -117,6 +125,8 @@ class RandomTruncation(Schedule):
                 tapes.append(_Piece(a, b, tape))
                 predictions.append(y)
             value, dy = loss(_joined(predictions), target[start : ends[-1]])
+            if self._mean:
+                dy = dy * dy.dtype.type((ends[-1] - start) / self.mean)
             total: dict[str, Array] = {}
             dstate: State = None
             for piece, factor in zip(reversed(tapes), reversed(factors), strict=True):
