@@ -85,6 +85,44 @@ def test_in_reverse_is_forward_over_the_sequence_turned_round(cell, dtype, rng):
         assert_same_bits(a, e)
 
 
+@kinds
+@pytest.mark.usefixtures("threads")
+def test_both_directions_have_the_bits_of_two_calls(name):
+    forward = {"RNN": bptt.rnn_forward, "LSTM": bptt.lstm_forward, "GRU": bptt.gru_forward}
+    backward = {"RNN": bptt.rnn_backward, "LSTM": bptt.lstm_backward, "GRU": bptt.gru_backward}
+    family = name.partition(" ")[0]
+    kind, variant, _ = KINDS[name]
+    for shape in ((0, 2, 3, 4), (60, 1, 16, 48), (25, 9, 20, 30)):
+        case = draw(name, shape, 3, bidirectional=True, lengths=True, reset=True, state=False)
+        case.dstate = None
+        assert isinstance(case.layer, kind)
+        weights = list(case.layer.parameters.values())
+        H = shape[3]
+        calls = []
+        for i, dy in enumerate((case.dy[..., :H], case.dy[..., H:])):
+            y, state, tape = forward[family](
+                case.x,
+                bptt.Weights(*weights[4 * i : 4 * i + 4]),
+                None,
+                case.lengths,
+                case.reset,
+                reverse=bool(i),
+                **variant,
+            )
+            calls.append((y, arrays_of(state), backward[family](tape, dy)))
+        for threads in (1, 2, 4):
+            bptt.set_num_threads(threads)
+            y, state, grads, _ = case.run()
+            assert_same_bits(y, np.concatenate([calls[0][0], calls[1][0]], axis=2))
+            for i, stacked in enumerate(arrays_of(state)):
+                assert_same_bits(stacked, np.stack([calls[0][1][i], calls[1][1][i]]))
+            assert_same_bits(grads.x, calls[0][2].x + calls[1][2].x)
+            for a, e in zip(
+                grads.parameters.values(), [*calls[0][2][2:], *calls[1][2][2:]], strict=True
+            ):
+                assert_same_bits(a, e)
+
+
 def test_reverse_is_true_or_false(rng):
     x = rng.standard_normal((2, 3, 4))
     weights = bptt.Weights(*bptt.GRU(4, 5, dtype=np.float64).parameters.values())

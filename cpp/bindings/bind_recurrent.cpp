@@ -1,3 +1,5 @@
+#include <array>
+
 #include "bind.hpp"
 #include "tape.hpp"
 
@@ -7,27 +9,41 @@ namespace {
 // "lstm" of "lstm", "rnn" of "rnn_relu": what the public functions are called after.
 std::string family(const std::string& cell) { return cell.substr(0, cell.find('_')); }
 
+using Weights4 = std::array<py::object, 4>;  // weight_ih, weight_hh, bias_ih, bias_hh
+template <class E>
+using Two = std::array<E, 2>;
+
 template <class R>
-py::tuple forward_of(Cell cell, const std::string& caller, py::handle x, py::handle weight_ih,
-                     py::handle weight_hh, py::handle bias_ih, py::handle bias_hh, py::handle h, py::handle c,
-                     py::handle lengths, py::handle reset, bool keep, bool reverse) {
+std::unique_ptr<HeldTape<R>> hold(const std::string& caller, py::handle x, const Weights4& weights,
+                                  py::handle lengths, py::handle reset) {
     auto held = std::make_unique<HeldTape<R>>();
-    const char* const h_name = cell_has_c(cell) ? "state[0]" : "state";
     held->x = Input<R>(caller, "x", x);
-    held->weight_ih = Input<R>(caller, "weight_ih", weight_ih);
-    held->weight_hh = Input<R>(caller, "weight_hh", weight_hh);
-    held->bias_ih = Input<R>(caller, "bias_ih", bias_ih);
-    held->bias_hh = Input<R>(caller, "bias_hh", bias_hh);
+    held->weight_ih = Input<R>(caller, "weight_ih", weights[0]);
+    held->weight_hh = Input<R>(caller, "weight_hh", weights[1]);
+    held->bias_ih = Input<R>(caller, "bias_ih", weights[2]);
+    held->bias_hh = Input<R>(caller, "bias_hh", weights[3]);
     held->lengths = IndexInput(caller, "lengths", lengths);
     held->reset = Input<bool>(caller, "reset", reset);
-    const Input<R> h0(caller, h_name, h), c0(caller, "state[1]", c);
+    return held;
+}
 
-    Forward<R> result;
-    {
-        py::gil_scoped_release without_gil;
-        result = forward<R>(cell, held->x, {held->weight_ih, held->weight_hh, held->bias_ih, held->bias_hh},
-                            {h0, c0}, {held->lengths, held->reset, reverse}, keep);
-    }
+template <class R>
+Weights<R> weights_of(const HeldTape<R>& held) {
+    return {held.weight_ih, held.weight_hh, held.bias_ih, held.bias_hh};
+}
+
+// A state, or the gradient with respect to one, kept alive for a call.
+template <class R>
+struct HeldState {
+    Input<R> h, c;
+    HeldState(const std::string& caller, const std::string& name, bool pair, py::handle its_h,
+              py::handle its_c)
+        : h(caller, (pair ? name + "[0]" : name).c_str(), its_h), c(caller, (name + "[1]").c_str(), its_c) {}
+    operator State<R>() const { return {h, c}; }
+};
+
+template <class R>
+py::tuple forward_tuple(Forward<R>& result, std::unique_ptr<HeldTape<R>> held, bool keep) {
     py::object tape = py::none();
     if (keep) {
         held->tape = std::move(result.tape);
@@ -39,25 +55,101 @@ py::tuple forward_of(Cell cell, const std::string& caller, py::handle x, py::han
 }
 
 template <class R>
-py::tuple backward_of(PyTape& owner, HeldTape<R>& held, const std::string& caller, py::handle dy,
-                      py::handle dh, py::handle dc, bool mean, bool retain, Trace<R>* trace = nullptr) {
-    const bool pair = cell_has_c(held.tape.cell);
-    const Input<R> dy_in(caller, "dy", dy), dh_in(caller, pair ? "dstate[0]" : "dstate", dh),
-        dc_in(caller, "dstate[1]", dc);
-    if (owner.busy) throw py::value_error(caller + ": tape is in use by another thread's backward call");
-    Gradients<R> grads;
-    owner.busy = true;
-    struct Done {
-        bool& busy;
-        ~Done() { busy = false; }
-    } done{owner.busy};
-    {
-        py::gil_scoped_release without_gil;
-        grads = backward<R>(held.tape, dy_in, {dh_in, dc_in}, mean ? Reduction::mean : Reduction::sum, retain,
-                            trace);
-    }
+py::tuple gradients_tuple(const Gradients<R>& grads) {
     return py::make_tuple(to_numpy(grads.x), to_numpy(grads.h), to_numpy(grads.c), to_numpy(grads.weight_ih),
                           to_numpy(grads.weight_hh), to_numpy(grads.bias_ih), to_numpy(grads.bias_hh));
+}
+
+template <class R>
+py::tuple forward_of(Cell cell, const std::string& caller, py::handle x, const Weights4& weights,
+                     py::handle h, py::handle c, py::handle lengths, py::handle reset, bool keep,
+                     bool reverse) {
+    auto held = hold<R>(caller, x, weights, lengths, reset);
+    const HeldState<R> state(caller, "state", cell_has_c(cell), h, c);
+    Forward<R> result;
+    {
+        py::gil_scoped_release without_gil;
+        result =
+            forward<R>(cell, held->x, weights_of(*held), state, {held->lengths, held->reset, reverse}, keep);
+    }
+    return forward_tuple(result, std::move(held), keep);
+}
+
+template <class R>
+py::tuple forward_both_of(Cell cell, const std::string& caller, py::handle x, const Two<Weights4>& weights,
+                          const Two<py::object>& h, const Two<py::object>& c, py::handle lengths,
+                          py::handle reset, bool keep) {
+    auto first = hold<R>(caller, x, weights[0], lengths, reset),
+         second = hold<R>(caller, x, weights[1], lengths, reset);
+    const bool pair = cell_has_c(cell);
+    const HeldState<R> state[] = {{caller, "state", pair, h[0], c[0]}, {caller, "state", pair, h[1], c[1]}};
+    Two<Forward<R>> result;
+    {
+        py::gil_scoped_release without_gil;
+        result = forward_both<R>(cell, first->x, {weights_of(*first), weights_of(*second)},
+                                 {state[0], state[1]}, {first->lengths, first->reset}, keep);
+    }
+    return py::make_tuple(forward_tuple(result[0], std::move(first), keep),
+                          forward_tuple(result[1], std::move(second), keep));
+}
+
+// A tape has one reader at a time, as long as this lives.
+class Reader {
+public:
+    Reader(const std::string& caller, PyTape& tape) : tape_(tape) {
+        if (tape.busy) throw py::value_error(caller + ": tape is in use by another thread's backward call");
+        tape.busy = true;
+    }
+    ~Reader() { tape_.busy = false; }
+    Reader(const Reader&) = delete;
+    Reader& operator=(const Reader&) = delete;
+
+private:
+    PyTape& tape_;
+};
+
+template <class R>
+py::tuple backward_of(PyTape& owner, HeldTape<R>& held, const std::string& caller, py::handle dy,
+                      py::handle dh, py::handle dc, bool mean, bool retain, Trace<R>* trace = nullptr) {
+    const Input<R> dy_in(caller, "dy", dy);
+    const HeldState<R> dstate(caller, "dstate", cell_has_c(held.tape.cell), dh, dc);
+    const Reader reader(caller, owner);
+    Gradients<R> grads;
+    {
+        py::gil_scoped_release without_gil;
+        grads = backward<R>(held.tape, dy_in, dstate, mean ? Reduction::mean : Reduction::sum, retain, trace);
+    }
+    return gradients_tuple(grads);
+}
+
+template <class R>
+py::tuple backward_both_of(const Two<PyTape*>& owners, const Two<HeldTape<R>*>& held,
+                           const std::string& caller, const Two<py::object>& dy, const Two<py::object>& dh,
+                           const Two<py::object>& dc, bool retain) {
+    const bool pair = cell_has_c(held[0]->tape.cell);
+    const Input<R> dy_in[] = {{caller, "dy", dy[0]}, {caller, "dy", dy[1]}};
+    const HeldState<R> dstate[] = {{caller, "dstate", pair, dh[0], dc[0]},
+                                   {caller, "dstate", pair, dh[1], dc[1]}};
+    const Reader first(caller, *owners[0]), second(caller, *owners[1]);
+    Two<Gradients<R>> grads;
+    {
+        py::gil_scoped_release without_gil;
+        grads = backward_both<R>({&held[0]->tape, &held[1]->tape}, {dy_in[0], dy_in[1]},
+                                 {dstate[0], dstate[1]}, retain);
+    }
+    return py::make_tuple(gradients_tuple(grads[0]), gradients_tuple(grads[1]));
+}
+
+PyTape& tape_of(const std::string& caller, const std::string& cell, const py::object& tape) {
+    if (!py::isinstance<PyTape>(tape))
+        type_error(caller, "tape is a " + type_name(tape) + ", expected a Tape");
+    PyTape& its = tape.cast<PyTape&>();
+    its.visit([&](auto& held) {
+        if (family(cell_name(held.tape.cell)) != cell)
+            throw py::value_error(caller + ": tape is of the cell " + cell_name(held.tape.cell) +
+                                  ", expected one of " + cell);
+    });
+    return its;
 }
 
 }  // namespace
@@ -94,11 +186,10 @@ void register_recurrent(py::module_& module) {
            py::object reset, bool keep, bool reverse) {
             const Cell which = cell_from_name(cell);
             const std::string caller = family(cell) + "_forward";
+            const Weights4 weights{weight_ih, weight_hh, bias_ih, bias_hh};
             return is_single(caller, "x", x)
-                       ? forward_of<float>(which, caller, x, weight_ih, weight_hh, bias_ih, bias_hh, h, c,
-                                           lengths, reset, keep, reverse)
-                       : forward_of<double>(which, caller, x, weight_ih, weight_hh, bias_ih, bias_hh, h, c,
-                                            lengths, reset, keep, reverse);
+                       ? forward_of<float>(which, caller, x, weights, h, c, lengths, reset, keep, reverse)
+                       : forward_of<double>(which, caller, x, weights, h, c, lengths, reset, keep, reverse);
         },
         py::arg("cell"), py::arg("x"), py::arg("weight_ih"), py::arg("weight_hh"),
         py::arg("bias_ih").none(true), py::arg("bias_hh").none(true), py::arg("h").none(true),
@@ -128,18 +219,44 @@ void register_recurrent(py::module_& module) {
         [](py::object tape, const std::string& cell, py::object dy, py::object dh, py::object dc, bool mean,
            bool retain) {
             const std::string caller = cell + "_backward";
-            if (!py::isinstance<PyTape>(tape))
-                type_error(caller, "tape is a " + type_name(tape) + ", expected a Tape");
-            PyTape& its = tape.cast<PyTape&>();
-            return its.visit([&](auto& held) {
-                if (family(cell_name(held.tape.cell)) != cell)
-                    throw py::value_error(caller + ": tape is of the cell " + cell_name(held.tape.cell) +
-                                          ", expected one of " + cell);
-                return backward_of(its, held, caller, dy, dh, dc, mean, retain);
-            });
+            PyTape& its = tape_of(caller, cell, tape);
+            return its.visit(
+                [&](auto& held) { return backward_of(its, held, caller, dy, dh, dc, mean, retain); });
         },
         py::arg("tape"), py::arg("cell"), py::arg("dy").none(true), py::arg("dh").none(true),
         py::arg("dc").none(true), py::arg("mean"), py::arg("retain"));
+
+    module.def(
+        "forward_both",
+        [](const std::string& cell, py::object x, const Two<Weights4>& weights, const Two<py::object>& h,
+           const Two<py::object>& c, py::object lengths, py::object reset, bool keep) {
+            const Cell which = cell_from_name(cell);
+            const std::string caller = family(cell) + "_forward";
+            return is_single(caller, "x", x)
+                       ? forward_both_of<float>(which, caller, x, weights, h, c, lengths, reset, keep)
+                       : forward_both_of<double>(which, caller, x, weights, h, c, lengths, reset, keep);
+        },
+        py::arg("cell"), py::arg("x"), py::arg("weights"), py::arg("h"), py::arg("c"),
+        py::arg("lengths").none(true), py::arg("reset").none(true), py::arg("keep"));
+
+    module.def(
+        "backward_both",
+        [](const Two<py::object>& tapes, const std::string& cell, const Two<py::object>& dy,
+           const Two<py::object>& dh, const Two<py::object>& dc, bool retain) {
+            const std::string caller = cell + "_backward";
+            PyTape &first = tape_of(caller, cell, tapes[0]), &second = tape_of(caller, cell, tapes[1]);
+            return first.visit([&](auto& one) {
+                return second.visit([&](auto& other) -> py::tuple {
+                    if constexpr (std::is_same_v<decltype(one), decltype(other)>) {
+                        const Two<std::decay_t<decltype(one)>*> held{&one, &other};
+                        return backward_both_of({&first, &second}, held, caller, dy, dh, dc, retain);
+                    } else {
+                        throw py::value_error(caller + ": the two tapes differ in dtype");
+                    }
+                });
+            });
+        },
+        py::arg("tapes"), py::arg("cell"), py::arg("dy"), py::arg("dh"), py::arg("dc"), py::arg("retain"));
 }
 
 }  // namespace bptt::bindings

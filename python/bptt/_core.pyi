@@ -68,6 +68,26 @@ def backward_traced(
     Array | None,
     Array | None,
 ]: ...
+def forward_both(
+    cell: str,
+    x: Array,
+    weights: Sequence[Sequence[Array | None]],
+    h: Sequence[Array | None],
+    c: Sequence[Array | None],
+    lengths: Array | None,
+    reset: Array | None,
+    keep: bool,
+) -> tuple[
+    tuple[Array, Array, Array | None, Tape | None], tuple[Array, Array, Array | None, Tape | None]
+]: ...
+def backward_both(
+    tapes: Sequence[Tape],
+    cell: str,
+    dy: Sequence[Array | None],
+    dh: Sequence[Array | None],
+    dc: Sequence[Array | None],
+    retain: bool,
+) -> tuple[tuple[Array | None, ...], tuple[Array | None, ...]]: ...
 
 class Ledger:
     """The gradient of a tape, taken apart by lag."""

@@ -116,6 +116,31 @@ void a_stream_equals_the_loop(bptt::Cell cell) {
     check(equal, std::string(bptt::cell_name(cell)) + ": a stream equals the loop");
 }
 
+bool same(const bptt::Array<double>& a, const bptt::Array<double>& b) {
+    return a.shape() == b.shape() && std::equal(a.data(), a.data() + a.elements(), b.data());
+}
+
+// Both directions at once have the bits of a call forward and a call in reverse.
+void both_directions_equal_two_calls(bptt::Cell cell) {
+    const Network network{cell};
+    bptt::Steps back;
+    back.reverse = true;
+    auto both = bptt::forward_both<double>(cell, network.x, {network.weights(), network.weights()},
+                                           {network.initial(), network.initial()});
+    bptt::Forward<double> one[] = {
+        network.forward(),
+        bptt::forward<double>(cell, network.x, network.weights(), network.initial(), back)};
+    const auto gradients =
+        bptt::backward_both<double>({&both[0].tape, &both[1].tape}, {network.dy, network.dy});
+    const std::string name = bptt::cell_name(cell);
+    for (int i : {0, 1}) {
+        const bptt::Gradients<double> expected = bptt::backward<double>(one[i].tape, network.dy);
+        check(same(both[i].y, one[i].y) && same(both[i].h, one[i].h), name + ": both directions at once");
+        check(same(gradients[i].x, expected.x) && same(gradients[i].weight_hh, expected.weight_hh),
+              name + ": the gradients of both directions at once");
+    }
+}
+
 template <class Call>
 std::string refusal(Call call) {
     try {
@@ -141,6 +166,11 @@ void wrong_input_is_refused_with_a_sentence() {
     bptt::backward<double>(run.tape, network.dy);
     check(!refusal([&] { bptt::backward<double>(run.tape, network.dy); }).empty(),
           "a consumed tape is refused");
+    bptt::Forward<double> other = network.forward();
+    check(!refusal([&] {
+               bptt::backward_both<double>({&other.tape, &other.tape}, {network.dy, network.dy});
+           }).empty(),
+          "one tape twice is refused");
     check(!refusal([] { bptt::set_num_threads(0); }).empty(), "no threads are refused");
 }
 
@@ -221,6 +251,7 @@ void lags_sum_to_the_gradient(bptt::Cell cell) {
 int main() {
     for (bptt::Cell cell : {bptt::Cell::rnn_tanh, bptt::Cell::rnn_identity, bptt::Cell::lstm, bptt::Cell::gru,
                             bptt::Cell::gru_reset_before}) {
+        both_directions_equal_two_calls(cell);
         gradients_equal_central_differences(cell);
         a_stream_equals_the_loop(cell);
         lags_sum_to_the_gradient(cell);

@@ -1,6 +1,8 @@
 // A recurrent layer of one direction: all steps forward, all steps backward, and one step.
 #pragma once
 
+#include <array>
+
 #include "bptt/types.hpp"
 
 namespace bptt {
@@ -72,5 +74,19 @@ template <class R>
 BPTT_API Gradients<R> backward(Tape<R>& tape, View<const R> dy, const State<R>& dstate = {},
                                Reduction reduction = Reduction::sum, bool retain = false,
                                Trace<R>* trace = nullptr);
+
+// A layer's two directions at the same time: the first as `steps` says, the second the other way.
+// They are two calls of `forward`, and of `backward`, and have their bits; where there are threads for it
+// they run side by side. The tapes must be of one cell and one shape.
+template <class R>
+BPTT_API std::array<Forward<R>, 2> forward_both(Cell cell, View<const R> x,
+                                                const std::array<Weights<R>, 2>& weights,
+                                                const std::array<State<R>, 2>& initial = {},
+                                                const Steps& steps = {}, bool keep = true);
+template <class R>
+BPTT_API std::array<Gradients<R>, 2> backward_both(const std::array<Tape<R>*, 2>& tapes,
+                                                   const std::array<View<const R>, 2>& dy,
+                                                   const std::array<State<R>, 2>& dstate = {},
+                                                   bool retain = false);
 
 }  // namespace bptt

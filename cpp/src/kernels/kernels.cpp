@@ -8,6 +8,7 @@
 #include "kernels/ledger_loop.hpp"
 #include "kernels/losses.hpp"
 #include "kernels/optim.hpp"
+#include "kernels/pair.hpp"
 #include "kernels/stream_step.hpp"
 #include "kernels/table.hpp"
 
@@ -22,6 +23,16 @@ void forward(const kernels::ForwardArgs<R>& args) {
 template <class Cell, class R>
 void backward(const kernels::BackwardArgs<R>& args) {
     BackwardLoop<Cell, R>(args).run();
+}
+
+template <class Cell, class R>
+void forward_pair(const kernels::ForwardArgs<R>* two) {
+    run_pair<Cell, R, ForwardLoop<Cell, R>>(two);
+}
+
+template <class Cell, class R>
+void backward_pair(const kernels::BackwardArgs<R>* two) {
+    run_pair<Cell, R, BackwardLoop<Cell, R>>(two);
 }
 
 template <class Cell, class R>
@@ -47,9 +58,9 @@ void stream_step(const void* stream, const R* x, R* h, R* c) noexcept {
 // In the order of bptt::Cell. A fourth cell is one more name here.
 template <class R, class... Cells>
 constexpr kernels::RecurrentTable<R> recurrent_table() {
-    return {{forward<Cells, R>...},    {backward<Cells, R>...},   {ledger<Cells, R>...},
-            {Cells::kept...},          {stream_new<Cells, R>...}, {stream_delete<Cells, R>...},
-            {stream_step<Cells, R>...}};
+    return {{forward<Cells, R>...},       {backward<Cells, R>...},      {forward_pair<Cells, R>...},
+            {backward_pair<Cells, R>...}, {ledger<Cells, R>...},        {Cells::kept...},
+            {stream_new<Cells, R>...},    {stream_delete<Cells, R>...}, {stream_step<Cells, R>...}};
 }
 
 template <class R>

@@ -17,6 +17,7 @@ enum class Split { sequences, units };
 struct Plan {
     Split split;
     int threads;
+    double cycles;  // that it is thought to take
 };
 
 constexpr double kBytesPerCycle = 40;      // of L2, sustained
@@ -37,13 +38,12 @@ inline Plan make_plan(const Dims& dims, Index columns, int phases, int threads) 
     const double T = static_cast<double>(dims.T), N = static_cast<double>(dims.N),
                  n = static_cast<double>(columns * dims.H), K = static_cast<double>(dims.H + dims.D);
     const double alone = T * step_cycles<R>(N, n, K);
-    Plan best{Split::sequences, 1};
-    double best_cycles = alone;
+    Plan best{Split::sequences, 1, alone};
     if (threads > 1 && dims.N > 1) {
         const int p = static_cast<int>(smaller<Index>(threads, dims.N));
         const double rows = static_cast<double>(ceil_div(dims.N, p));
         const double cycles = T * step_cycles<R>(rows, n, K) + kRegionCycles;
-        if (cycles < best_cycles) best = {Split::sequences, p}, best_cycles = cycles;
+        if (cycles < best.cycles) best = {Split::sequences, p, cycles};
     }
     const Index vectors = ceil_div(dims.H, Vec<R>::size);
     if (threads > 1 && vectors > 1) {
@@ -51,7 +51,7 @@ inline Plan make_plan(const Dims& dims, Index columns, int phases, int threads) 
         const double part = static_cast<double>(ceil_div(vectors, p)) / static_cast<double>(vectors);
         const double cycles =
             T * (step_cycles<R>(N, n * part, K) + phases * kBarrierCycles) + kRegionCycles;
-        if (cycles < best_cycles) best = {Split::units, p}, best_cycles = cycles;
+        if (cycles < best.cycles) best = {Split::units, p, cycles};
     }
     return best;
 }

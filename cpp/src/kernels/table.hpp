@@ -83,6 +83,8 @@ template <class R>
 struct RecurrentTable {
     void (*forward[kCells])(const ForwardArgs<R>&);  // by Cell
     void (*backward[kCells])(const BackwardArgs<R>&);
+    void (*forward_pair[kCells])(const ForwardArgs<R>* two);  // of the same sizes
+    void (*backward_pair[kCells])(const BackwardArgs<R>* two);
     void (*ledger[kCells])(const LedgerArgs<R>&);
     Index kept[kCells];
     void* (*stream_new[kCells])(const StreamArgs<R>&);

@@ -113,9 +113,9 @@ class Recurrent(Layer):
         """How many states are stacked."""
         return self.num_layers * self.directions
 
-    def _of_layer(self, layer: int) -> range:
-        """Which of the stacked states and of the tapes are a layer's."""
-        return range(layer * self.directions, (layer + 1) * self.directions)
+    def _of_layer(self, layer: int) -> slice:
+        """Which of the weights, stacked states and tapes are a layer's."""
+        return slice(layer * self.directions, (layer + 1) * self.directions)
 
     def _named(self, weights: Iterable[Iterable[Any]]) -> dict[str, Array]:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -165,17 +165,22 @@ class Recurrent(Layer):
                 raise _not_this(where, "dy", dy, f"(T, N, 2*H) = {(T, N, 2 * H)}")
         found: list[Any] = [None] * self._rows
         for layer in reversed(range(self.num_layers)):
-            below = None
-            for i in reversed(self._of_layer(layer)):
-                first = i % self.directions * H
-                its_dy = dy[..., first : first + H] if self.bidirectional and dy is not None else dy
-                dx, *found[i] = _core.backward(
-                    kept.tapes[i], self._family, its_dy, *rows[i], False, retain
+            its = self._of_layer(layer)
+            dx: Any
+            if self.bidirectional:
+                halves = (None, None) if dy is None else (dy[..., :H], dy[..., H:])
+                dh, dc = zip(*rows[its], strict=True)
+                (dx, *found[its.start]), (dx_reverse, *found[its.start + 1]) = _core.backward_both(
+                    kept.tapes[its], self._family, halves, dh, dc, retain
                 )
-                below = dx if below is None else np.add(below, dx, out=below)
-                if not retain:
-                    kept.tapes.pop()
-            dy = below
+                dx += dx_reverse
+            else:
+                dx, *found[layer] = _core.backward(
+                    kept.tapes[layer], self._family, dy, *rows[layer], False, retain
+                )
+            if not retain:
+                del kept.tapes[its]
+            dy = dx
             if layer > 0 and kept.masks:
                 dy *= kept.masks[layer - 1]
                 dy *= self.dtype.type(1 / (1 - self.dropout))
@@ -237,8 +242,7 @@ class Recurrent(Layer):
                 x, mask = self._drop(x)
                 kept.masks.append(mask)
             ys = []
-            for i in self._of_layer(layer):
-                y, h, c, tape = self._one(x, i, *rows[i], lengths, reset, keep)
+            for y, h, c, tape in self._layer(x, layer, rows, lengths, reset, keep):
                 ys.append(y)
                 finals.append((h, c))
                 kept.tapes.append(tape)
@@ -246,25 +250,26 @@ class Recurrent(Layer):
         h, c = (self._stack(list(arrays)) for arrays in zip(*finals, strict=True))
         return x, (h, c) if self._has_c else h, kept
 
-    def _one(
+    def _layer(
         self,
         x: Array,
-        i: int,
-        h: Array | None,
-        c: Array | None,
+        layer: int,
+        rows: list[_Row],
         lengths: Array | None,
         reset: Array | None,
         keep: bool,
     ) -> Any:
-        """One layer in one direction."""
-        reverse = i % self.directions == 1
+        """One layer: for each direction y, h, c and the tape."""
         try:
-            return _core.forward(
-                self._cell, x, *self._weights[i], h, c, lengths, reset, keep, reverse
-            )
+            if not self.bidirectional:
+                weights, row = self._weights[layer], rows[layer]
+                return [_core.forward(self._cell, x, *weights, *row, lengths, reset, keep)]
+            its = self._of_layer(layer)
+            h, c = zip(*rows[its], strict=True)
+            return _core.forward_both(self._cell, x, self._weights[its], h, c, lengths, reset, keep)
         except (TypeError, ValueError):
             # The core would name the weights where they do not fit x; here it is x that does not.
-            if i == 0:
+            if layer == 0:
                 _validate.layer_input(type(self).__name__, x, self.dtype, self.input_size)
             raise
 
