@@ -35,7 +35,8 @@ private:
               py::handle h, py::handle c) {
         const std::string caller = "Stream";
         const Input<R> w_ih(caller, "weight_ih", weight_ih), w_hh(caller, "weight_hh", weight_hh),
-            b_ih(caller, "bias_ih", bias_ih), b_hh(caller, "bias_hh", bias_hh), h0(caller, "h", h), c0(caller, "c", c);
+            b_ih(caller, "bias_ih", bias_ih), b_hh(caller, "bias_hh", bias_hh), h0(caller, "h", h),
+            c0(caller, "c", c);
         stream_ = std::make_unique<Stream<R>>(cell, Weights<R>{w_ih, w_hh, b_ih, b_hh}, State<R>{h0, c0});
     }
 
@@ -73,7 +74,8 @@ private:
 
 void register_stream(py::module_& module) {
     py::class_<PyStream>(module, "Stream")
-        .def(py::init<const std::string&, py::object, py::object, py::object, py::object, py::object, py::object>(),
+        .def(py::init<const std::string&, py::object, py::object, py::object, py::object, py::object,
+                      py::object>(),
              py::arg("cell"), py::arg("weight_ih"), py::arg("weight_hh"), py::arg("bias_ih").none(true),
              py::arg("bias_hh").none(true), py::arg("h").none(true), py::arg("c").none(true))
         .def("step", &PyStream::step, py::arg("x"))

@@ -26,7 +26,9 @@ namespace py = pybind11;
 inline std::string type_name(py::handle object) {
     return py::cast<std::string>(py::type::of(object).attr("__name__"));
 }
-inline std::string dtype_name(const py::array& array) { return py::cast<std::string>(py::str(array.dtype())); }
+inline std::string dtype_name(const py::array& array) {
+    return py::cast<std::string>(py::str(array.dtype()));
+}
 
 inline py::array array_of(const std::string& caller, const char* what, py::handle object) {
     if (!py::isinstance<py::array>(object))
@@ -65,7 +67,8 @@ inline bool is_single(const std::string& caller, const char* what, py::handle ob
     const py::array array = array_of(caller, what, object);
     if (holds<float>(array)) return true;
     if (holds<double>(array)) return false;
-    type_error(caller, std::string(what) + " has dtype " + dtype_name(array) + ", expected float32 or float64");
+    type_error(caller,
+               std::string(what) + " has dtype " + dtype_name(array) + ", expected float32 or float64");
 }
 
 // An argument's memory, kept alive (and where it was not contiguous, copied) while this lives. None is
@@ -80,7 +83,8 @@ public:
         if constexpr (std::is_same_v<R, std::int64_t>) {  // indices: any integers
             const char kind = array.dtype().kind();
             if (kind != 'i' && kind != 'u')
-                type_error(caller, std::string(what) + " has dtype " + dtype_name(array) + ", expected integers");
+                type_error(caller,
+                           std::string(what) + " has dtype " + dtype_name(array) + ", expected integers");
         } else if (!holds<R>(array)) {
             type_error(caller, std::string(what) + " has dtype " + dtype_name(array) + ", expected " +
                                    py::cast<std::string>(py::str(py::dtype::of<R>())));
@@ -113,7 +117,8 @@ View<R> in_place(const std::string& caller, const char* what, py::handle object)
                                py::cast<std::string>(py::str(py::dtype::of<R>())));
     if (!is_plain(array))
         throw py::value_error(caller + ": " + what + " is not C-contiguous, and is written in place");
-    if (!array.writeable()) throw py::value_error(caller + ": " + what + " is read-only, and is written in place");
+    if (!array.writeable())
+        throw py::value_error(caller + ": " + what + " is read-only, and is written in place");
     return View<R>(static_cast<R*>(array.mutable_data()), shape_of(caller, what, array));
 }
 

@@ -77,7 +77,11 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return arrays, dict(file.metadata() or {})
+            metadata = dict(file.metadata() or {})
+        for name, array in arrays.items():
+            if not array.dtype.isbuiltin:  # another package may have taught NumPy bfloat16
+                raise TypeError(f"{name} has dtype {array.dtype}")
+        return arrays, metadata
     except (SafetensorError, KeyError, TypeError, AttributeError) as error:
         # The last three: an element type that NumPy does not have, as bfloat16.
         raise ValueError(

@@ -125,7 +125,7 @@ protected:
     };
 
     struct Right : RightOperand<R> {
-        Right(int, Index columns, Index rows) : RightOperand<R>(columns, rows) {}
+        Right(int, Index its_columns, Index rows) : RightOperand<R>(its_columns, rows) {}
     };
 
     // row: of gradient; n: its sequence.

@@ -76,8 +76,8 @@ private:
     void loop(int thread, Barrier& barrier) const {
         const ForwardWeights<Cell, R>& weights = weights_[by_units_ ? thread : 0];
         const Own& own = own_[thread];
-        const Rows rows = by_units_ ? Rows::all(sequences_, N_)
-                                    : Rows::of_thread(sequences_, N_, thread, threads_);
+        const Rows rows =
+            by_units_ ? Rows::all(sequences_, N_) : Rows::of_thread(sequences_, N_, thread, threads_);
         if (by_units_)
             pack(weights, 0, 1);
         else
@@ -99,7 +99,8 @@ private:
     }
 
     // W_ih x + b for all rows of a chunk.
-    void project_input(Index t0, Index t1, const Rows& rows, const ForwardWeights<Cell, R>& weights, const Own& own) const {
+    void project_input(Index t0, Index t1, const Rows& rows, const ForwardWeights<Cell, R>& weights,
+                       const Own& own) const {
         Index m = 0;
         for (Index t = t0; t < t1; ++t)
             for (Index i = 0, alive = rows.alive(t); i < alive; ++i, ++m) {
@@ -112,7 +113,8 @@ private:
     }
 
     template <int phase>
-    void step(Index t, const Rows& rows, const ForwardWeights<Cell, R>& weights, const Own& own, Barrier& barrier) const {
+    void step(Index t, const Rows& rows, const ForwardWeights<Cell, R>& weights, const Own& own,
+              Barrier& barrier) const {
         const Index alive = rows.alive(t);
         const Panels<R>& b = weights.hh[phase].panels();
         for (Index i0 = 0; i0 < alive; i0 += kGroupRows) {

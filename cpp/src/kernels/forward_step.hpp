@@ -29,8 +29,9 @@ struct ForwardWeights {
         const auto bias = [](const R* values, Index row) { return values != nullptr ? values[row] : R(0); };
         const auto apart = [H](Index row) { return sides_apart<Cell>(row / H); };
         ih.pack_transposed(weight_ih, part, parts);
-        ih.start_from([&](Index row) { return bias(bias_ih, row) + (apart(row) ? R(0) : bias(bias_hh, row)); },
-                      [](Index) { return true; }, part, parts);
+        ih.start_from(
+            [&](Index row) { return bias(bias_ih, row) + (apart(row) ? R(0) : bias(bias_hh, row)); },
+            [](Index) { return true; }, part, parts);
         for (int p = 0; p < Cell::phases; ++p) {
             hh[p].pack_transposed(weight_hh, part, parts);
             hh[p].start_from([&](Index row) { return bias(bias_hh, row); }, apart, part, parts);
@@ -39,8 +40,8 @@ struct ForwardWeights {
 };
 
 template <class Cell, int phase, class R, class Load, class Store>
-BPTT_INLINE void forward_lanes(Index H, Index j, R* row, const R* h_prev, const R* c_prev, R* h_next, R* c_next,
-                               Load get, Store put) {
+BPTT_INLINE void forward_lanes(Index H, Index j, R* row, const R* h_prev, const R* c_prev, R* h_next,
+                               R* c_next, Load get, Store put) {
     Lanes<R> a[Cell::columns], h_now, c_now;
     unroll<Cell::columns>([&](auto i) { a[i] = get(row + i * H + j); });
     const Lanes<R> h_old = get(h_prev + j);

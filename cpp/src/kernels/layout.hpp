@@ -177,7 +177,8 @@ public:
         for (int r = 0; r < runs.count; ++r)
             for (Index j = 0; j < runs.run[r].count; j += kPanel<R>, ++p) {
                 const Index left = runs.run[r].count - j;
-                panel_[p] = {runs.run[r].column + j, static_cast<int>(smaller<Index>(kPanel<R>, left)), nullptr};
+                panel_[p] = {runs.run[r].column + j, static_cast<int>(smaller<Index>(kPanel<R>, left)),
+                             nullptr};
                 source_[p] = runs.run[r].source + j;
             }
     }

@@ -112,8 +112,8 @@ void outer_tile(const OuterBlock<R>& block, Range rows, Range panels, const R* c
 // This thread's share of all blocks for a chunk of K rows, after the operands were packed.
 // space: kColumnSpace elements.
 template <class R>
-void outer_sum(const OuterBlock<R>* blocks, int count, const R* const* delta, Index K, int thread, int threads,
-               R* space) {
+void outer_sum(const OuterBlock<R>* blocks, int count, const R* const* delta, Index K, int thread,
+               int threads, R* space) {
     Index total = 0;
     for (int b = 0; b < count; ++b) total += blocks[b].tiles() * blocks[b].panels();
     const Range mine = share(total, thread, threads);

@@ -20,10 +20,10 @@ struct Plan {
     double cycles;  // that it is thought to take
 };
 
-constexpr double kBytesPerCycle = 40;      // of L2, sustained
-constexpr double kPointwiseCycles = 24;    // a vector of one column
-constexpr double kBarrierCycles = 700;     // two cores' cache lines there and back
-constexpr double kRegionCycles = 15000;    // to start and end a parallel region
+constexpr double kBytesPerCycle = 40;    // of L2, sustained
+constexpr double kPointwiseCycles = 24;  // a vector of one column
+constexpr double kBarrierCycles = 700;   // two cores' cache lines there and back
+constexpr double kRegionCycles = 15000;  // to start and end a parallel region
 
 template <class R>
 inline double step_cycles(double rows, double columns, double depth) {
@@ -49,8 +49,7 @@ inline Plan make_plan(const Dims& dims, Index columns, int phases, int threads) 
     if (threads > 1 && vectors > 1) {
         const int p = static_cast<int>(smaller<Index>(threads, vectors));
         const double part = static_cast<double>(ceil_div(vectors, p)) / static_cast<double>(vectors);
-        const double cycles =
-            T * (step_cycles<R>(N, n * part, K) + phases * kBarrierCycles) + kRegionCycles;
+        const double cycles = T * (step_cycles<R>(N, n * part, K) + phases * kBarrierCycles) + kRegionCycles;
         if (cycles < best.cycles) best = {Split::units, p, cycles};
     }
     return best;

@@ -121,7 +121,8 @@ void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* const* a, R* 
         });
     };
     if (into == Into::sum) {
-        unroll<M>([&](auto i) BPTT_ALWAYS { unroll<wide>([&](auto v) BPTT_ALWAYS { sum[i][v] = all(R(0)); }); });
+        unroll<M>([&](auto i)
+                      BPTT_ALWAYS { unroll<wide>([&](auto v) BPTT_ALWAYS { sum[i][v] = all(R(0)); }); });
     } else {
         each([&](auto q, auto v, int lane, int width) BPTT_ALWAYS {
             if (k0 == 0 && panel[q].start != nullptr) {
@@ -130,9 +131,8 @@ void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* const* a, R* 
             } else if (width >= W) {
                 unroll<M>([&](auto i) BPTT_ALWAYS { sum[i][v] = load(c[i] + panel[q].column + lane); });
             } else if (width > 0) {
-                unroll<M>([&](auto i) BPTT_ALWAYS {
-                    sum[i][v] = load_first(c[i] + panel[q].column + lane, width);
-                });
+                unroll<M>([&](auto i)
+                              BPTT_ALWAYS { sum[i][v] = load_first(c[i] + panel[q].column + lane, width); });
             } else {
                 unroll<M>([&](auto i) BPTT_ALWAYS { sum[i][v] = all(R(0)); });
             }
@@ -154,9 +154,8 @@ void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* const* a, R* 
     const R* packed_row = a[0];
     for (Index k = 0; k < K; ++k) {
         V<R> right[wide];
-        unroll<wide>([&](auto v) BPTT_ALWAYS {
-            right[v] = load(from + (v / 2) * panel_stride + (v % 2) * W);
-        });
+        unroll<wide>([&](auto v)
+                         BPTT_ALWAYS { right[v] = load(from + (v / 2) * panel_stride + (v % 2) * W); });
         unroll<M>([&](auto i) BPTT_ALWAYS {
             V<R> left;
             if constexpr (packed)
@@ -188,8 +187,8 @@ void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* const* a, R* 
 
 // Tiles of M rows over panels first..last-1: as wide as the height allows, then narrower ones.
 template <class R, int M, int wide, bool packed>
-BPTT_INLINE void tiles_of_width(const Panels<R>& b, Index& p, Index last, Index k0, Index K, const R* const* a,
-                                R* const* c, Into into) {
+BPTT_INLINE void tiles_of_width(const Panels<R>& b, Index& p, Index last, Index k0, Index K,
+                                const R* const* a, R* const* c, Into into) {
     for (; p + wide / 2 <= last; p += wide / 2) tile<R, M, wide, packed>(b, p, k0, K, a, c, into);
     if constexpr (wide > 2) tiles_of_width<R, M, narrower(M, wide), packed>(b, p, last, k0, K, a, c, into);
 }

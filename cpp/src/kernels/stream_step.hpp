@@ -10,7 +10,8 @@ namespace bptt::BPTT_SET {
 template <class Cell, class R>
 class StreamStep {
 public:
-    explicit StreamStep(const kernels::StreamArgs<R>& a) : H_(a.H), weights_(0, a.D, a.H, 1), row_(Cell::columns * a.H) {
+    explicit StreamStep(const kernels::StreamArgs<R>& a)
+        : H_(a.H), weights_(0, a.D, a.H, 1), row_(Cell::columns * a.H) {
         weights_.pack(a.H, a.weight_ih, a.weight_hh, a.bias_ih, a.bias_hh, 0, 1);
         fill<R>(row_.data(), Cell::columns * a.H, R(0));
     }

@@ -32,8 +32,7 @@ BPTT_INLINE void pause() {
 // All threads arrive, then all go on; what each wrote before is seen by all after.
 class Barrier {
 public:
-    explicit Barrier(int threads)
-        : threads_(threads), spins_(threads <= detail::processors() ? kSpins : 1) {}
+    explicit Barrier(int threads) : threads_(threads), spins_(threads <= detail::processors() ? kSpins : 1) {}
 
     BPTT_INLINE void wait() {
         if (threads_ == 1) return;

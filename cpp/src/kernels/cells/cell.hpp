@@ -14,7 +14,8 @@
 //
 //   forward<p>(a, h_prev, c_prev, h, c)           after the product of phase p: pre-activations to gates
 //   backward<p>(a, states, dh, dc, delta, pass)   for p = phases-1 .. 0, each followed by its product
-//   whole_dc(a, c, dh, dc)                        where has_c: dL/dc_t from dL/dh_t and what c_{t+1} hands back
+//   whole_dc(a, c, dh, dc)                        where has_c: dL/dc_t from dL/dh_t and what c_{t+1} hands
+//   back
 //
 // In `backward`, dh is the whole dL/dh; dc is dL/dc_t and becomes dL/dc_{t-1}; delta[column] is dL/da;
 // pass is what of dh goes straight to h_prev. For p < phases-1 delta and pass hold what the phases
