@@ -25,7 +25,7 @@ Row: TypeAlias = dict[str, Any]
 Benchmark: TypeAlias = Callable[["Run"], Iterator[Row]]
 
 SIZES = ("tiny", "quick", "full")
-SECONDS = {"tiny": 0.01, "quick": 0.12, "full": 0.7}  # that a row takes, about
+SECONDS = {"tiny": 0.01, "quick": 0.1, "full": 0.5}  # that a row takes, about
 TURNS = {"tiny": 1, "quick": 3, "full": 3}
 ALL_PEERS = {"PyTorch": "torch", "JAX": "jax", "ONNX Runtime": "onnxruntime"}
 
@@ -36,6 +36,7 @@ class Run:
 
     threads: int
     size: str
+    first: bool = True  # whether what does not depend on the number of threads is measured, too
     yardsticks: dict[str, Any] = field(default_factory=dict)
 
     def choose(self, tiny: Any, quick: Any, full: Any) -> Any:

@@ -80,9 +80,9 @@ def torch_path() -> str:
     return "oneDNN" if any("Mkldnn" in node.name() for node in seen) else "step by step"
 
 
-def measured(threads: int, size: str) -> list[common.Row]:
+def measured(threads: int, size: str, first: bool) -> list[common.Row]:
     """The rows of one number of threads, in this process."""
-    run, rows = common.Run(threads, size), []
+    run, rows = common.Run(threads, size, first), []
     with bench.processors(threads):
         for benchmark in BENCHMARKS:
             for row in benchmark.rows(run):
@@ -91,7 +91,7 @@ def measured(threads: int, size: str) -> list[common.Row]:
     return rows
 
 
-def in_a_process(threads: int, size: str) -> list[common.Row]:
+def in_a_process(threads: int, size: str, first: bool) -> list[common.Row]:
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
 
     def fewer() -> None:
@@ -101,6 +101,7 @@ def in_a_process(threads: int, size: str) -> list[common.Row]:
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / "rows.json"
         command = [sys.executable, __file__, f"--{size}", "--threads", str(threads), "--part", part]
+        command += ["--first"] * first
         subprocess.run(command, check=True, env=environment, preexec_fn=fewer)
         rows: list[common.Row] = json.loads(part.read_text(encoding="utf-8"))
     return rows
@@ -116,16 +117,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--out", type=Path, default=Path("benchmarks.json"))
     parser.add_argument("--part", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--first", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(size="quick")
     chosen = parser.parse_args()
     if chosen.part:
-        rows = measured(*chosen.threads, chosen.size)
+        rows = measured(*chosen.threads, chosen.size, chosen.first)
         chosen.part.write_text(json.dumps(rows), encoding="utf-8")
         return
     start = time.perf_counter()
     absent = common.absent()
     print("\n".join(absent))
-    rows = [row for threads in chosen.threads for row in in_a_process(threads, chosen.size)]
+    rows = []
+    for threads in chosen.threads:
+        rows += in_a_process(threads, chosen.size, first=threads == chosen.threads[0])
     result = {"machine": machine(), "size": chosen.size, "absent": absent, "rows": rows}
     result["seconds"] = round(time.perf_counter() - start)
     chosen.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -66,7 +66,7 @@ def contestants(cell: str, D: int, H: int) -> dict[str, bench.Contestant]:
 
 
 def rows(run: Run) -> Iterator[Row]:
-    if run.threads > 1:
+    if not run.first:
         return  # a step is one thread's
     for H in run.choose([3], [16, 64], [16, 32, 64, 100, 256]):
         for cell in bench.LAYERS:
