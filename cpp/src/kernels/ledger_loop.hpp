@@ -49,11 +49,12 @@ public:
     template <class Cell, class>
     static Plan plan(const Args<R>& args) {
         const Index rows = (args.max_lag + 2) * args.dims.N;
-        const double cycles = static_cast<double>(args.last - args.first) *
-                              step_cycles<R>(static_cast<double>(rows), Cell::columns * args.dims.H,
-                                             static_cast<double>(args.dims.H));
-        return {Split::sequences,
-                threads_worth(cycles, static_cast<int>(smaller<Index>(args.threads, rows)))};
+        const double cycles =
+            static_cast<double>(args.last - args.first) *
+            step_cycles<R>(static_cast<double>(rows), static_cast<double>(Cell::columns * args.dims.H),
+                           static_cast<double>(args.dims.H));
+        return {Split::sequences, threads_worth(cycles, static_cast<int>(smaller<Index>(args.threads, rows))),
+                cycles};
     }
     static Index chunk(const Args<R>& args) { return args.last - args.first; }
 

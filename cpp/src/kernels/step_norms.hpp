@@ -35,9 +35,9 @@ public:
             }
             for (Index p = 0; p < b.count; ++p)
                 pack_rows<R, kPanel<R>>(from_.data() + p * kPanel<R>, panel_[p].width, 0, b.K, b.at(p));
-            constexpr Index rows = 2 * kTallest;
-            for (Index r = 0; r < m; r += rows)
-                product(b, r / kPanel<R>, b.count, from_.data() + r, to_.data() + r, smaller(rows, m - r),
+            constexpr Index group = 2 * kTallest;
+            for (Index r = 0; r < m; r += group)
+                product(b, r / kPanel<R>, b.count, from_.data() + r, to_.data() + r, smaller(group, m - r),
                         space, Into::sum);
         }
     }
