@@ -84,10 +84,12 @@ def test_a_character_model_equals_pytorchs_over_several_updates(rng):
             y_t.reshape(-1, V), torch.tensor(target).reshape(-1)
         )
         value_t.backward()
-        norm_t = torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.3)
+        # By hand: PyTorch's own clipping divides by norm + 1e-6.
+        norm_t = torch.sqrt(sum(p.grad.pow(2).sum() for p in theirs.parameters()))
+        for p in theirs.parameters():
+            p.grad *= min(1.0, 0.3 / norm_t.item())
         adam_t.step()
-        assert value == pytest.approx(value_t.item(), rel=1e-10)
-        assert norm == pytest.approx(norm_t.item(), rel=1e-10)
-    # PyTorch's clipping divides by norm + 1e-6, hence the tolerance.
+        assert value == pytest.approx(value_t.item(), rel=1e-9)
+        assert norm == pytest.approx(norm_t.item(), rel=1e-9)
     for name, p in theirs.state_dict().items():
-        assert_close(ours.parameters[name], p.numpy(), 1e-6)
+        assert_close(ours.parameters[name], p.numpy(), 1e-7)
