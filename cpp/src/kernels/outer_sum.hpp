@@ -63,8 +63,13 @@ struct OuterBlock {
     }
 };
 
+// Tiles whose columns of delta are packed together: a row's columns lie in a line or two, and a panel of the
+// right operand serves them all while it is near.
+constexpr Index kColumnGroup = 8;
 template <class R>
-constexpr Index kColumnSpace = kDepth * kPack<R>;
+constexpr Index kColumnTile = kDepth * kPack<R>;
+template <class R>
+constexpr Index kColumnSpace = kColumnGroup * kColumnTile<R>;
 
 // sums[i] += sum over k of packed[k][i], in four interleaved chains.
 template <class R>
@@ -80,31 +85,53 @@ void add_column_sums(const R* packed, Index K, int M, R* sums) {
     }
 }
 
-// One tile of one block: its rows of dW times panels [first, last), counted through the block's targets.
+// Packs depth rows of delta: the columns of some tiles of the block's `heights`, each tile's by themselves.
 template <class R>
-void outer_tile(const OuterBlock<R>& block, Range rows, Range panels, const R* const* delta, Index K,
+void pack_tiles(const R* const* delta, Index depth, const OuterBlock<R>& block, Range tiles, Index heights,
                 R* space) {
-    const int M = static_cast<int>(rows.count());
+    constexpr Index W = Vec<R>::size;
+    Range rows[kColumnGroup];
+    for (Index t = tiles.first; t < tiles.last; ++t) rows[t - tiles.first] = share(block.count, t, heights);
+    for (Index k = 0; k < depth; ++k) {
+        const R* const from = delta[k] + block.column;
+        for (Index t = 0; t < tiles.count(); ++t) {
+            const int M = static_cast<int>(rows[t].count());
+            R* const to = space + t * kColumnTile<R> + k * kPack<R>;
+            unroll<kPack<R> / W>([&](auto i) {
+                constexpr int lane = decltype(i)::value * W;
+                store(to + lane, lane < M ? load_lanes(from + rows[t].first + lane, M - lane) : all(R(0)));
+            });
+        }
+    }
+}
+
+// Some tiles of one block with its panels, counted panel by panel through all targets: those that have a
+// place in `mine`.
+template <class R>
+void outer_group(const OuterBlock<R>& block, Range tiles_of_group, Range mine, const R* const* delta, Index K,
+                 R* space) {
+    const Index heights = block.tiles(), group = tiles_of_group.count();
     for (Index k0 = 0; k0 < K; k0 += kDepth) {
         const Index depth = smaller(kDepth, K - k0);
-        pack_columns<R, kPack<R>>(delta + k0, depth, block.column + rows.first, M, space);
-        Index before = 0;
-        for (int i = 0; i < block.targets; ++i) {
-            const OuterTarget<R>& target = block.target[i];
+        pack_tiles(delta + k0, depth, block, tiles_of_group, heights, space);
+        for (Index place = mine.first / group; place * group < mine.last; ++place) {
+            const Index of_first = block.target[0].right->panels.count;
+            const OuterTarget<R>& target = block.target[place < of_first ? 0 : 1];
+            const Index p = place < of_first ? place : place - of_first;
             Panels<R> right = target.right->panels;
             right.K = K;
-            const Index first = larger<Index>(panels.first - before, 0);
-            const Index last = smaller(panels.last - before, right.count);
-            if (first < last) {
+            const Range part{larger<Index>(mine.first - place * group, 0),
+                             smaller(mine.last - place * group, group)};
+            for (Index t = part.first; t < part.last; ++t) {
+                const Range rows = share(block.count, tiles_of_group.first + t, heights);
+                const int M = static_cast<int>(rows.count());
+                const R* const packed = space + t * kColumnTile<R>;
                 R* to[kTallest];
                 for (int r = 0; r < M; ++r) to[r] = target.weight + (rows.first + r) * target.stride;
-                const R* packed = space;
-                tiles<R, true>(M, right, first, last, k0, depth, &packed, to, Into::sum);
-                if (first == 0 && target.bias != nullptr) {
-                    add_column_sums(space, depth, M, target.bias + rows.first);
-                }
+                tiles<R, true>(M, right, p, p + 1, k0, depth, &packed, to, Into::sum);
+                if (p == 0 && target.bias != nullptr)
+                    add_column_sums(packed, depth, M, target.bias + rows.first);
             }
-            before += right.count;
         }
     }
 }
@@ -119,11 +146,13 @@ void outer_sum(const OuterBlock<R>* blocks, int count, const R* const* delta, In
     const Range mine = share(total, thread, threads);
     Index at = 0;
     for (int b = 0; b < count; ++b) {
-        const Index width = blocks[b].panels(), heights = blocks[b].tiles();
-        for (Index t = 0; t < heights; ++t, at += width) {
-            const Range panels{larger<Index>(mine.first - at, 0), smaller(mine.last - at, width)};
-            if (panels.first >= panels.last) continue;
-            outer_tile(blocks[b], share(blocks[b].count, t, heights), panels, delta, K, space);
+        const Index panels = blocks[b].panels(), heights = blocks[b].tiles();
+        for (Index t = 0; t < heights; t += kColumnGroup) {
+            const Range group{t, smaller(t + kColumnGroup, heights)};
+            const Index size = group.count() * panels;
+            const Range part{larger<Index>(mine.first - at, 0), smaller(mine.last - at, size)};
+            if (part.first < part.last) outer_group(blocks[b], group, part, delta, K, space);
+            at += size;
         }
     }
 }

@@ -140,7 +140,7 @@ void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* const* a, R* 
     }
 
     // C is written at the end: where it was not read, its lines are asked for now.
-    if constexpr (M > kTallestDirect)
+    if constexpr (packed)
         if (into == Into::sum || (k0 == 0 && panel->start != nullptr))
             unroll<M>([&](auto i) BPTT_ALWAYS {
                 unroll<wide>([&](auto v) BPTT_ALWAYS { ahead_to_write(c[i] + panel->column + v * W); });
@@ -207,8 +207,8 @@ BPTT_INLINE void tiles(int rows, const Panels<R>& b, Index first, Index last, In
 // ---- the product of rows -------------------------------------------------------------------------
 
 // Room for the packed rows of one group.
-constexpr int kGroup = 8;                        // tiles
-constexpr Index kGroupRows = kGroup * kTallest;  // rows
+constexpr int kGroup = 144 / kTallest;           // tiles
+constexpr Index kGroupRows = kGroup * kTallest;  // rows: weights larger than L2 come as seldom as may be
 template <class R>
 constexpr Index kRowSpace = kGroup * kDepth * kPack<R>;
 

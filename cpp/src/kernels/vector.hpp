@@ -202,32 +202,56 @@ BPTT_INLINE Lanes<R> inverse_factorials(const Lanes<R> (&power)[4]) {
                    inverse_factorials<first, (1 << level)>(power));
 }
 
-// x = n*ln 2 + r with |r| <= ln(2)/2: returns e^r - 1, and n. The polynomial is Taylor's: its first
+// Added to a number of a smaller size, it leaves no room for a fraction: the sum is rounded to a whole one,
+// and that stands in the sum's lowest bits.
+template <class R>
+constexpr R round_number = sizeof(R) == 4 ? R(12582912.0) : R(6755399441055744.0);
+
+// 2^n for n = t - round_number<R>, from the bits of t: n stands in the lowest of them, and the shift brings
+// it to where the exponent is. 2^n must be normal.
+template <class R>
+BPTT_INLINE Lanes<R> power_from_bits(Lanes<R> t) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(R) == 4)
+        return {_mm512_castsi512_ps(
+            _mm512_add_epi32(_mm512_slli_epi32(_mm512_castps_si512(t.v), 23), _mm512_set1_epi32(127 << 23)))};
+    else
+        return {_mm512_castsi512_pd(_mm512_add_epi64(_mm512_slli_epi64(_mm512_castpd_si512(t.v), 52),
+                                                     _mm512_set1_epi64(std::int64_t{1023} << 52)))};
+#elif defined(__AVX2__)
+    if constexpr (sizeof(R) == 4)
+        return {_mm256_castsi256_ps(
+            _mm256_add_epi32(_mm256_slli_epi32(_mm256_castps_si256(t.v), 23), _mm256_set1_epi32(127 << 23)))};
+    else
+        return {_mm256_castsi256_pd(_mm256_add_epi64(_mm256_slli_epi64(_mm256_castpd_si256(t.v), 52),
+                                                     _mm256_set1_epi64x(std::int64_t{1023} << 52)))};
+#elif defined(__SSE2__)
+    if constexpr (sizeof(R) == 4)
+        return {_mm_castsi128_ps(
+            _mm_add_epi32(_mm_slli_epi32(_mm_castps_si128(t.v), 23), _mm_set1_epi32(127 << 23)))};
+    else
+        return {_mm_castsi128_pd(_mm_add_epi64(_mm_slli_epi64(_mm_castpd_si128(t.v), 52),
+                                               _mm_set1_epi64x(std::int64_t{1023} << 52)))};
+#else
+    return {ei::pldexp(all(R(1)), ei::psub(t.v, all(round_number<R>)))};
+#endif
+}
+
+// x = n*ln 2 + r with |r| <= ln(2)/2: returns e^r - 1, and 2^n. The polynomial is Taylor's: its first
 // missing term is below a quarter of an ulp of r.
 template <class R>
-BPTT_INLINE Lanes<R> reduced_expm1(Lanes<R> x, Lanes<R>& n) {
+BPTT_INLINE Lanes<R> reduced_expm1(Lanes<R> x, Lanes<R>& scale) {
     constexpr bool single = sizeof(R) == 4;
     constexpr R ln2_high = single ? R(0.693359375) : R(6.93147180369123816490e-01);
     constexpr R ln2_low = single ? R(-2.12194440e-4) : R(1.90821492927058770002e-10);
     constexpr int degree = single ? 7 : 13;
-    n = Lanes<R>(ei::print(ei::pmul(x.v, all(R(1.44269504088896340736)))));
-    const Lanes<R> r = fma(n, Lanes<R>(-ln2_low), fma(n, Lanes<R>(-ln2_high), x));
+    const Lanes<R> shifted = fma(x, Lanes<R>(R(1.44269504088896340736)), Lanes<R>(round_number<R>));
+    const Lanes<R> n = shifted - Lanes<R>(round_number<R>);
+    const Lanes<R> r = fnma(n, Lanes<R>(ln2_low), fnma(n, Lanes<R>(ln2_high), x));
     const Lanes<R> r2 = r * r, r4 = r2 * r2;
     const Lanes<R> power[] = {r, r2, r4, r4 * r4};
+    scale = power_from_bits(shifted);
     return fma(r2, inverse_factorials<2, degree - 1>(power), r);
-}
-
-// 2^n for integral n that keep it normal.
-template <class R>
-BPTT_INLINE Lanes<R> power_of_two(Lanes<R> n) {
-#if defined(__AVX512F__)
-    if constexpr (sizeof(R) == 4)
-        return {_mm512_scalef_ps(_mm512_set1_ps(1.0f), n.v)};
-    else
-        return {_mm512_scalef_pd(_mm512_set1_pd(1.0), n.v)};
-#else
-    return {ei::pldexp(all(R(1)), n.v)};
-#endif
 }
 
 // a / b for b that is normal (or NaN), within an ulp. A division of sixteen floats takes
@@ -247,9 +271,8 @@ BPTT_INLINE Lanes<R> quotient(Lanes<R> a, Lanes<R> b) {
 template <class R>
 BPTT_INLINE Lanes<R> exp(Lanes<R> x) {
     constexpr R low = sizeof(R) == 4 ? R(-87.3) : R(-708.3), high = sizeof(R) == 4 ? R(88.3) : R(709.0);
-    Lanes<R> n;
-    const Lanes<R> p = reduced_expm1(clamp(x, low, high), n);
-    const Lanes<R> scale = power_of_two(n);
+    Lanes<R> scale;
+    const Lanes<R> p = reduced_expm1(clamp(x, low, high), scale);
     return fma(scale, p, scale);
 }
 
@@ -257,9 +280,8 @@ BPTT_INLINE Lanes<R> exp(Lanes<R> x) {
 template <class R>
 BPTT_INLINE Lanes<R> tanh(Lanes<R> x) {
     constexpr R limit = sizeof(R) == 4 ? R(20) : R(44);
-    Lanes<R> n;
-    const Lanes<R> p = reduced_expm1(clamp(x + x, -limit, limit), n);
-    const Lanes<R> scale = power_of_two(n);
+    Lanes<R> scale;
+    const Lanes<R> p = reduced_expm1(clamp(x + x, -limit, limit), scale);
     const Lanes<R> e = fma(scale, p, scale - Lanes<R>(R(1)));
     return quotient(e, e + Lanes<R>(R(2)));
 }
