@@ -26,6 +26,7 @@ MAY_INCLUDE = {
     "include/bptt/types.hpp": [],
     "include/bptt/bptt.hpp": ["bptt/*"],
     "include/bptt/ledger.hpp": ["bptt/recurrent.hpp"],
+    "include/bptt/layers.hpp": ["bptt/optim.hpp", "bptt/recurrent.hpp"],
     "include/bptt/*": ["bptt/types.hpp"],
     "examples/*": ["bptt/*"],
     "bindings/*": ["bptt/*", "bind.hpp", "numpy.hpp", "tape.hpp"],
@@ -35,8 +36,9 @@ MAY_INCLUDE = {
     "src/kernels/table.hpp": ["bptt/types.hpp"],
     "src/kernels/*": ["kernels/*", "bptt/types.hpp", "memory.hpp", "runtime.hpp"],
     "src/validate.hpp": ["bptt/*"],
+    "src/validate_layers.hpp": ["bptt/*", "validate.hpp"],
     "src/dispatch.*": ["bptt/*", "dispatch.hpp", "kernels/table.hpp"],
-    "src/*": ["bptt/*", "validate.hpp", "dispatch.hpp", "memory.hpp", "runtime.hpp"],
+    "src/*": ["bptt/*", "validate*.hpp", "dispatch.hpp", "memory.hpp", "runtime.hpp"],
 }
 
 # What stands in angle brackets and is not of the standard library, and who alone may include it.

@@ -178,6 +178,7 @@ Array<R>::Array(const Shape& shape) : shape_(shape) {
     data_ = static_cast<R*>(owner_.get());
 }
 
+template class Array<bool>;
 template class Array<float>;
 template class Array<double>;
 

@@ -118,14 +118,7 @@ Index weights(const Caller& caller, Cell cell, const Weights<R>& weights, Index 
     return H;
 }
 
-template <class R>
-Dims forward(const Caller& caller, Cell cell, const View<const R>& x, const Weights<R>& its_weights,
-             const State<R>& initial, const Steps& steps) {
-    caller.rank(x, "x", 3, "(T, N, D)");
-    Dims dims{x.shape[0], x.shape[1], x.shape[2], 0};
-    caller.at_least_one(dims.D, "x", "D");
-    dims.H = weights(caller, cell, its_weights, dims.D);
-    state(caller, initial, cell, dims, "state");
+inline void steps(const Caller& caller, const Steps& steps, const Dims& dims) {
     if (steps.lengths) {
         caller.shape(steps.lengths, "lengths", {dims.N}, "(N,)");
         for (Index n = 0; n < dims.N; ++n)
@@ -134,6 +127,17 @@ Dims forward(const Caller& caller, Cell cell, const View<const R>& x, const Weig
                             ", expected 0 <= length <= T = " + std::to_string(dims.T));
     }
     if (steps.reset) caller.shape(steps.reset, "reset", {dims.T, dims.N}, "(T, N)");
+}
+
+template <class R>
+Dims forward(const Caller& caller, Cell cell, const View<const R>& x, const Weights<R>& its_weights,
+             const State<R>& initial, const Steps& its_steps) {
+    caller.rank(x, "x", 3, "(T, N, D)");
+    Dims dims{x.shape[0], x.shape[1], x.shape[2], 0};
+    caller.at_least_one(dims.D, "x", "D");
+    dims.H = weights(caller, cell, its_weights, dims.D);
+    state(caller, initial, cell, dims, "state");
+    steps(caller, its_steps, dims);
     return dims;
 }
 

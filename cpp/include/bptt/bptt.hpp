@@ -2,6 +2,7 @@
 #pragma once
 
 #include "bptt/dense.hpp"
+#include "bptt/layers.hpp"
 #include "bptt/ledger.hpp"
 #include "bptt/losses.hpp"
 #include "bptt/optim.hpp"

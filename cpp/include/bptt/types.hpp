@@ -13,6 +13,7 @@
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #if defined(_WIN32)
 #define BPTT_API
@@ -68,14 +69,17 @@ struct View {
     Index elements() const { return shape.elements(); }
 };
 
-// Memory that the library made. Copies share it; it goes back to a pool when the last one is gone.
-// A default Array stands for "there is none".
+// Memory that the library made, which goes back to a pool, or somebody else's, which `owner` keeps. Copies
+// share it; it is let go when the last one is gone. A default Array stands for "there is none".
 template <class R>
 class Array {
 public:
     Array() = default;
     // Elements are uninitialised. Throws std::bad_alloc, std::length_error when the size overflows.
     BPTT_API explicit Array(const Shape& shape);
+    // Memory that is there already, as of a mapped file; it must live as long as `owner`, which is not null.
+    Array(const View<R>& memory, std::shared_ptr<void> owner)
+        : owner_(std::move(owner)), data_(memory.data), shape_(memory.shape) {}
 
     R* data() const { return data_; }
     const Shape& shape() const { return shape_; }

@@ -1,0 +1,275 @@
+// THE stacking of recurrent layers: their order, both directions, dropout between them, stacked states.
+#include <algorithm>
+#include <utility>
+
+#include "bptt/layers.hpp"
+#include "validate_layers.hpp"
+
+namespace bptt {
+namespace {
+
+template <class R>
+validate::Caller caller(const Recurrent<R>& layer, const char* function) {
+    return validate::Caller(validate::layer_name(layer.cell) + function);
+}
+
+// Entry i of what is stacked (rows, N, H).
+template <class R>
+View<const R> entry(const View<const R>& stacked, Index i) {
+    if (!stacked) return {};
+    const Index N = stacked.shape[1], H = stacked.shape[2];
+    return {stacked.data + i * N * H, {N, H}};
+}
+template <class R>
+State<R> entry(const State<R>& stacked, Index i) {
+    return {entry(stacked.h, i), entry(stacked.c, i)};
+}
+
+// (rows, N, H): a learned initial state, which every sequence starts from.
+template <class R>
+Array<R> repeated(const Array<R>& learned, Index N) {
+    const Index rows = learned.shape()[0], H = learned.shape()[1];
+    Array<R> all({rows, N, H});
+    for (Index i = 0; i < rows * N; ++i) std::copy_n(learned.data() + i / N * H, H, all.data() + i * H);
+    return all;
+}
+
+// (rows, H): what all sequences together say of it, or zero.
+template <class R>
+Array<R> summed(const Array<R>& stacked, bool used) {
+    const Index rows = stacked.shape()[0], N = stacked.shape()[1], H = stacked.shape()[2];
+    Array<R> sum({rows, H});
+    std::fill_n(sum.data(), rows * H, R(0));
+    for (Index i = 0; used && i < rows * N; ++i)
+        for (Index j = 0; j < H; ++j) sum.data()[i / N * H + j] += stacked.data()[i * H + j];
+    return sum;
+}
+
+// Arrays (N, H) as one (rows, N, H).
+template <class R>
+Array<R> stack(const std::vector<Array<R>>& parts) {
+    const Shape& part = parts[0].shape();
+    const Shape shape{static_cast<Index>(parts.size()), part[0], part[1]};
+    if (parts.size() == 1) return parts[0].reshaped(shape);
+    Array<R> all(shape);
+    for (std::size_t i = 0; i < parts.size(); ++i)
+        std::copy_n(parts[i].data(), parts[i].elements(),
+                    all.data() + static_cast<Index>(i) * parts[i].elements());
+    return all;
+}
+// (T, N, H) twice as one (T, N, 2*H), and the way back.
+template <class R>
+Array<R> beside(const Array<R>& one, const Array<R>& other) {
+    const Index T = one.shape()[0], N = one.shape()[1], H = one.shape()[2];
+    Array<R> both({T, N, 2 * H});
+    for (Index i = 0; i < T * N; ++i) {
+        std::copy_n(one.data() + i * H, H, both.data() + 2 * i * H);
+        std::copy_n(other.data() + i * H, H, both.data() + (2 * i + 1) * H);
+    }
+    return both;
+}
+template <class R>
+std::array<Array<R>, 2> apart(const View<const R>& both) {
+    if (!both) return {};
+    const Index T = both.shape[0], N = both.shape[1], H = both.shape[2] / 2;
+    std::array<Array<R>, 2> halves{Array<R>({T, N, H}), Array<R>({T, N, H})};
+    for (Index i = 0; i < T * N; ++i)
+        for (Index half : {0, 1})
+            std::copy_n(both.data + (2 * i + half) * H, H,
+                        halves[static_cast<std::size_t>(half)].data() + i * H);
+    return halves;
+}
+
+// Zero where the mask is false, elsewhere what it was, scaled.
+template <class R>
+void drop(const Array<bool>& mask, double dropout, const R* from, R* to) {
+    const R scale = static_cast<R>(1 / (1 - dropout));
+    const bool* const stays = mask.data();
+    for (Index i = 0; i < mask.elements(); ++i) to[i] = stays[i] ? from[i] * scale : R(0);
+}
+
+// One layer of the stack: a result for each direction.
+template <class R>
+std::vector<Forward<R>> run_layer(const Recurrent<R>& layer, Index k, const View<const R>& x,
+                                  const State<R>& initial, const Steps& steps, bool keep) {
+    std::vector<Forward<R>> results;
+    const Index first = k * layer.directions();
+    const auto weights = [&](Index i) {
+        return validate::weights_of<R>(layer.rows[static_cast<std::size_t>(first + i)]);
+    };
+    if (layer.bidirectional) {
+        auto both = forward_both<R>(layer.cell, x, {weights(0), weights(1)},
+                                    {entry(initial, first), entry(initial, first + 1)}, steps, keep);
+        for (Forward<R>& one : both) results.push_back(std::move(one));
+    } else {
+        results.push_back(forward<R>(layer.cell, x, weights(0), entry(initial, first), steps, keep));
+    }
+    return results;
+}
+
+template <class R>
+LayerForward<R> run(const Recurrent<R>& layer, View<const R> x, State<R> initial, const Steps& steps,
+                    Masks masks, bool keep) {
+    LayerForward<R> out;
+    LayerTape<R>& tape = out.tape;
+    tape.h_given = initial.h.given;
+    tape.c_given = initial.c.given;
+    Array<R> learned_h, learned_c;
+    const Index N = x.shape[1];
+    if (!initial.h && layer.initial_h) initial.h = learned_h = repeated(layer.initial_h, N);
+    if (!initial.c && layer.initial_c) initial.c = learned_c = repeated(layer.initial_c, N);
+
+    std::vector<Array<R>> h, c;
+    for (Index k = 0; k < layer.num_layers; ++k) {
+        if (k > 0 && !masks.empty()) {
+            Array<R> kept(out.y.shape());
+            drop(masks[static_cast<std::size_t>(k - 1)], layer.dropout, out.y.data(), kept.data());
+            out.y = std::move(kept);
+        }
+        if (k > 0) x = out.y;
+        if (k > 0 && keep) tape.inputs.push_back(out.y);
+        std::vector<Forward<R>> results = run_layer(layer, k, x, initial, steps, keep);
+        out.y = layer.bidirectional ? beside(results[0].y, results[1].y) : results[0].y;
+        for (Forward<R>& result : results) {
+            h.push_back(std::move(result.h));
+            c.push_back(std::move(result.c));
+            if (keep) tape.rows.push_back(std::move(result.tape));
+        }
+    }
+    out.state.h = stack(h);
+    if (cell_has_c(layer.cell)) out.state.c = stack(c);
+    tape.masks = std::move(masks);
+    return out;
+}
+
+// Backward of layer k. Returns dx and adds to the parameters' gradients, which come last layer first.
+template <class R>
+Array<R> back_layer(const Recurrent<R>& layer, Index k, LayerTape<R>& tape, const View<const R>& dy,
+                    const State<R>& dstate, bool retain, std::vector<Gradients<R>>& found) {
+    const Index first = k * layer.directions();
+    const auto at = static_cast<std::size_t>(first);
+    if (!layer.bidirectional) {
+        found[at] = backward<R>(tape.rows[at], dy, entry(dstate, first), Reduction::sum, retain);
+        return std::move(found[at].x);
+    }
+    const std::array<Array<R>, 2> halves = apart(dy);
+    auto both = backward_both<R>({&tape.rows[at], &tape.rows[at + 1]}, {halves[0], halves[1]},
+                                 {entry(dstate, first), entry(dstate, first + 1)}, retain);
+    const Array<R> dx = std::move(both[0].x);
+    for (Index i = 0; i < dx.elements(); ++i) dx.data()[i] += both[1].x.data()[i];
+    both[1].x = Array<R>();
+    for (std::size_t i : {0, 1}) found[at + i] = std::move(both[i]);
+    return dx;
+}
+
+// A layer's parameters, each with its value of `row(i)`: its gradients, say.
+template <class R, class RowOf>
+NamedArrays<R> named(const Recurrent<R>& layer, RowOf row, const Array<R>& initial_h,
+                     const Array<R>& initial_c) {
+    NamedArrays<R> all;
+    for (std::size_t i = 0; i < layer.rows.size(); ++i) {
+        const auto directions = static_cast<std::size_t>(layer.directions());
+        const std::string ending = "_l" + std::to_string(i / directions) + (i % directions ? "_reverse" : "");
+        const auto& its = row(i);
+        all.push_back({"weight_ih" + ending, its.weight_ih});
+        all.push_back({"weight_hh" + ending, its.weight_hh});
+        if (its.bias_ih) all.push_back({"bias_ih" + ending, its.bias_ih});
+        if (its.bias_hh) all.push_back({"bias_hh" + ending, its.bias_hh});
+    }
+    if (initial_h) all.push_back({"initial_h", initial_h});
+    if (initial_c) all.push_back({"initial_c", initial_c});
+    return all;
+}
+
+}  // namespace
+
+template <class R>
+NamedArrays<R> parameters(const Recurrent<R>& layer) {
+    return named<R>(
+        layer, [&](std::size_t i) -> const auto& { return layer.rows[i]; }, layer.initial_h, layer.initial_c);
+}
+
+template <class R>
+Masks dropout_masks(const Recurrent<R>& layer, Index T, Index N, Random& random) {
+    validate::layer(caller(layer, ".dropout_masks"), layer);
+    Masks masks;
+    for (Index k = 1; k < layer.num_layers && layer.dropout > 0; ++k) {
+        masks.emplace_back(Shape{T, N, layer.directions() * layer.hidden_size()});
+        const Array<bool>& mask = masks.back();
+        for (Index i = 0; i < mask.elements(); ++i)
+            mask.data()[i] = std::ldexp(static_cast<double>(random() >> 11), -53) >= layer.dropout;
+    }
+    return masks;
+}
+
+template <class R>
+LayerForward<R> forward(const Recurrent<R>& layer, In<R> x, const StateIn<R>& state, const Steps& steps,
+                        Masks masks) {
+    validate::forward<R>(caller(layer, ".forward"), layer, x, state, steps, masks);
+    return run<R>(layer, x, state, steps, std::move(masks), true);
+}
+
+template <class R>
+LayerForward<R> predict(const Recurrent<R>& layer, In<R> x, const StateIn<R>& state, const Steps& steps) {
+    validate::forward<R>(caller(layer, ".predict"), layer, x, state, steps, {});
+    return run<R>(layer, x, state, steps, {}, false);
+}
+
+template <class R>
+LayerForward<R> step(const Recurrent<R>& layer, In<R> x_t, const StateIn<R>& state) {
+    const Index N = validate::step<R>(caller(layer, ".step"), layer, x_t, state);
+    LayerForward<R> out = run<R>(layer, {x_t.data, {1, N, layer.input_size()}}, state, {}, {}, false);
+    out.y = out.y.reshaped({N, layer.hidden_size()});
+    return out;
+}
+
+template <class R>
+LayerGradients<R> backward(const Recurrent<R>& layer, LayerTape<R>& tape, In<R> dy, const StateIn<R>& dstate,
+                           bool retain) {
+    validate::backward<R>(caller(layer, ".backward"), layer, tape, dy, dstate);
+    std::vector<Gradients<R>> found(layer.rows.size());
+    Array<R> dx;
+    for (Index k = layer.num_layers - 1; k >= 0; --k) {
+        dx = back_layer<R>(layer, k, tape, k + 1 == layer.num_layers ? dy : View<const R>(dx), dstate, retain,
+                           found);
+        const auto below = static_cast<std::size_t>(std::max<Index>(k - 1, 0));
+        if (k > 0 && !tape.masks.empty()) drop(tape.masks[below], layer.dropout, dx.data(), dx.data());
+        if (retain) continue;
+        tape.rows.resize(static_cast<std::size_t>(k * layer.directions()));
+        if (k > 0) tape.inputs.resize(below);
+    }
+    if (!retain) {
+        tape.masks.clear();
+        tape.consumed = true;
+    }
+
+    std::vector<Array<R>> h, c;
+    for (Gradients<R>& gradients : found) {
+        h.push_back(std::move(gradients.h));
+        c.push_back(std::move(gradients.c));
+    }
+    LayerGradients<R> out;
+    out.x = std::move(dx);
+    out.state.h = stack(h);
+    if (cell_has_c(layer.cell)) out.state.c = stack(c);
+    const auto learned = [&](const Array<R>& parameter, const Array<R>& gradient, bool given) {
+        return parameter ? summed(gradient, !given) : Array<R>();
+    };
+    out.parameters = named<R>(
+        layer, [&](std::size_t i) -> const auto& { return found[i]; },
+        learned(layer.initial_h, out.state.h, tape.h_given),
+        learned(layer.initial_c, out.state.c, tape.c_given));
+    return out;
+}
+
+#define BPTT_STACK(R)                                                                                     \
+    template NamedArrays<R> parameters(const Recurrent<R>&);                                              \
+    template Masks dropout_masks(const Recurrent<R>&, Index, Index, Random&);                             \
+    template LayerForward<R> forward(const Recurrent<R>&, In<R>, const StateIn<R>&, const Steps&, Masks); \
+    template LayerForward<R> predict(const Recurrent<R>&, In<R>, const StateIn<R>&, const Steps&);        \
+    template LayerForward<R> step(const Recurrent<R>&, In<R>, const StateIn<R>&);                         \
+    template LayerGradients<R> backward(const Recurrent<R>&, LayerTape<R>&, In<R>, const StateIn<R>&, bool);
+BPTT_STACK(float)
+BPTT_STACK(double)
+
+}  // namespace bptt
