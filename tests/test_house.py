@@ -134,7 +134,7 @@ MAY_IMPORT = {
     "average": {"_validate", "layers"},
     "history": {"_validate"},
     "data": {"_validate", "layers", "layers.base", "losses", "schedule"},
-    "callbacks": {"_validate", "history", "layers"},
+    "callbacks": {"_validate", "dynamics", "history", "layers", "progress"},
     "progress": {"data", "history", "schedule"},
     "checkpoint": {
         "_validate",

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
-from bptt import _validate
+from bptt import _validate, dynamics, progress
 from bptt.history import Evaluation, History, Record
 from bptt.layers import Layer
 
-__all__ = ["Callback", "Checkpoint", "EarlyStopping", "Run"]
+__all__ = ["Callback", "Checkpoint", "EarlyStopping", "GradientWatch", "Run"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -162,3 +163,80 @@ class Checkpoint(Callback):
     def on_epoch(self, run: Run, epoch: int) -> None:  # noqa: ARG002
         if self.every is None:
             run.save(self.path)
+
+
+class GradientWatch(Callback):
+    """Says in words when the network begins to make gradients vanish or explode, and when it ends.
+
+    Every so often it follows a gradient back through the model over `x` (`bptt.dynamics.lyapunov`,
+    whose warnings it passes on: at which step, in which sequence). A warning is told when it is
+    new, not at each look: "update 300: gradients explode: handed back from step 64, ...".
+
+    Args:
+        x: (T, N, ...), what is looked at: a short piece of the model's input is enough. It starts
+            from the state that the model begins with.
+        every: updates between two looks, >= 1; None: one after every epoch. The first look is
+            after the first update.
+        factor: > 1: by how much a gradient must shrink or grow over `x` to be told.
+        tell: takes each sentence; None prints it to stderr, above the progress bar.
+
+    Attributes:
+        told: (update, sentence) of all that was told.
+        exponents: (update, largest Lyapunov exponent per step, mean over sequences) of each look:
+            exp of it is the factor by which gradients change from step to step.
+    """
+
+    def __init__(
+        self,
+        x: Array,
+        every: int | None = None,
+        factor: float = 1e6,
+        tell: Callable[[str], object] | None = None,
+    ) -> None:
+        where = "GradientWatch"
+        _validate.instance(where, "x", x, np.ndarray)
+        if x.ndim < 2 or 0 in x.shape[:2]:
+            raise ValueError(f"{where}: x has shape {x.shape}, expected (T, N, ...), both >= 1")
+        if tell is not None:
+            _validate.instance(where, "tell", tell, Callable)
+        self.x = x
+        self.every = None if every is None else _validate.size(where, "every", every)
+        self.factor = _validate.number(where, "factor", factor, 1.0, bounds="()")
+        self.told: list[tuple[int, str]] = []
+        self.exponents: list[tuple[int, float]] = []
+        self._tell = progress.tell if tell is None else tell
+        self._now: list[str] = []  # what gradients do: "vanish", "explode"
+
+    def on_update(self, run: Run, record: Record) -> None:
+        if not self.exponents or (self.every is not None and record.update % self.every == 0):
+            self._look(run, record.update)
+
+    def on_epoch(self, run: Run, epoch: int) -> None:  # noqa: ARG002
+        if self.every is None and self.exponents[-1][0] != len(run.history):
+            self._look(run, len(run.history))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"told": list(self.told), "exponents": list(self.exponents), "now": list(self._now)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        where = "GradientWatch.load_state_dict"
+        _validate.same_names(where, "state", state, ("told", "exponents", "now"))
+        self.told = [(int(update), str(sentence)) for update, sentence in state["told"]]
+        self.exponents = [(int(update), float(value)) for update, value in state["exponents"]]
+        self._now = list(state["now"])
+
+    def _look(self, run: Run, update: int) -> None:
+        found = dynamics.lyapunov(run.model, self.x, count=1)
+        self.exponents.append((update, float(found.exponents[:, 0].mean())))
+        sentences = found.verdicts(self.factor)
+        for verb in self._now:
+            if verb not in sentences:
+                self._say(update, f"gradients {verb} no more")
+        for verb, sentence in sentences.items():
+            if verb not in self._now:
+                self._say(update, sentence)
+        self._now = list(sentences)
+
+    def _say(self, update: int, sentence: str) -> None:
+        self.told.append((update, sentence))
+        self._tell(f"update {update}: {sentence}")

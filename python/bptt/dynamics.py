@@ -38,10 +38,13 @@ class Lyapunov(NamedTuple):
         Args:
             factor: > 1.
         """
-        limit = float(
-            np.log(_validate.number("Lyapunov.warnings", "factor", factor, 1.0, bounds="()"))
-        )
-        T, sentences = len(self.growth) - 1, []
+        return list(self.verdicts(factor).values())
+
+    def verdicts(self, factor: float = 1e6) -> dict[str, str]:
+        """The sentences of `warnings` by what gradients do: "vanish", "explode", or neither."""
+        factor = _validate.number("Lyapunov.warnings", "factor", factor, 1.0, bounds="()")
+        limit = float(np.log(factor))
+        T, sentences = len(self.growth) - 1, {}
         for verb, what, beyond in (
             ("vanish", "smaller", self.growth < -limit),
             ("explode", "larger", self.growth > limit),
@@ -49,7 +52,7 @@ class Lyapunov(NamedTuple):
             if beyond.any():
                 back = int(np.argmax(beyond.any(axis=1)))
                 n = int(np.argmax(beyond[back]))
-                sentences.append(
+                sentences[verb] = (
                     f"gradients {verb}: handed back from step {T}, "
                     f"they are {factor:g} times {what} at step {T - back}, "
                     f"{back} steps earlier (sequence {n}; "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from bptt.data import Data
 from bptt.history import Record
 from bptt.schedule import Schedule
 
-__all__ = ["bar", "postfix"]
+__all__ = ["bar", "postfix", "tell"]
 
 
 def bar(
@@ -41,3 +42,10 @@ def bar(
 def postfix(record: Record, note: str) -> str:
     text = f"loss {record.loss:.4f}, gradient norm {record.gradient_norm:.3g}"
     return f"{text}, {note}" if note else text
+
+
+def tell(sentence: str) -> None:
+    """Prints a line above the bar, where there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(sentence, file=sys.stderr)
