@@ -319,6 +319,13 @@ def test_refusals_name_what_is_wrong(rng: np.random.Generator) -> None:
         flow.window(10)
     with pytest.raises(TypeError, match="model is a int, expected a Layer"):
         bptt.gradient_flow(3, x, target, mse)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="loss is a int, expected a Callable"):
+        bptt.gradient_flow(model, x, target, 3)  # type: ignore[arg-type]
+    gru = character_model(recurrent=bptt.GRU)
+    refused("by_way is true, and model has no LSTM", gru, x, target, mse, by_way=True)
+    for layer in (1, -2):
+        with pytest.raises(ValueError, match=f"layer is {layer}, expected one of 1 layers"):
+            flow.plot("flow.png", layer=layer)
 
 
 def test_an_untracked_layer_above_all_recurrences_is_fine(rng: np.random.Generator) -> None:

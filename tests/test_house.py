@@ -128,7 +128,7 @@ MAY_IMPORT = {
     "convert": {"_validate", "layers", "layers.recurrent"},
     "layers": {"layers.base", "layers.dense", "layers.recurrent", "layers.sequential"},
     "stream": {"_core", "_validate", "layers", "layers.base"},
-    "schedule": {"_validate", "layers", "layers.base", "losses"},
+    "schedule": {"_validate", "layers", "layers.base", "losses", "states"},
     "lr": {"_validate"},
     "metrics": set(),
     "average": {"_validate", "layers"},

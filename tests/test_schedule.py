@@ -259,3 +259,7 @@ def test_streams_that_do_not_fit_are_refused_at_once():
         schedule.run("model", loss, x, x)
     with pytest.raises(TypeError, match=r"loss is a str, expected a Callable"):
         schedule.run(model, "mse", x, x)
+    both = bptt.Sequential(bptt.GRU(2, 3, bidirectional=True), bptt.Linear(6, 1))
+    features = np.zeros((5, 2, 2), np.float32)
+    with pytest.raises(ValueError, match=r"^TruncatedBPTT.run: GRU\(2, 3.*\) is bidirectional"):
+        schedule.run(both, loss, features, x)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bptt import _validate
+from bptt import _validate, states
 from bptt.layers import Layer, LayerTape
 from bptt.layers.base import State
 from bptt.losses import Loss
@@ -124,6 +124,7 @@ class TruncatedBPTT(Schedule):
     ) -> Iterator[Update]:
         _validate.instance("TruncatedBPTT.run", "model", model, Layer)
         _validate.instance("TruncatedBPTT.run", "loss", loss, Callable)
+        states.refuse_bidirectional("TruncatedBPTT.run", model)
         T = _validate.stream("TruncatedBPTT.run", x, target)
         return self._updates(model, loss, x, target, state, T)
 

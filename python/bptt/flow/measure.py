@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -55,7 +55,7 @@ def gradient_flow(
             is less.
         lengths, reset, state: as for `forward`.
         per_lag: False leaves the lags out: what is by step costs hardly more than a backward pass.
-        by_way: split each lag of an LSTM by way, through c alone or through h; doubles the cost.
+        by_way: split each lag of the LSTMs by way, through c alone or through h; doubles the cost.
         full: also keep W_hh's gradient of every step and of every lag, and delta.
 
     Returns:
@@ -63,10 +63,11 @@ def gradient_flow(
 
     Raises:
         ValueError: for a max_lag beyond T-1, a model without recurrent layer, with one in two
-            directions, or with a layer in between that can't be followed.
+            directions, or with a layer in between that can't be followed; by_way without an LSTM.
     """
     where = "gradient_flow"
     _validate.instance(where, "model", model, Layer)
+    _validate.instance(where, "loss", loss, Callable)
     T = _validate.stream(where, x, target)
     if 0 in x.shape[:2]:
         raise ValueError(f"{where}: x has shape {x.shape}, expected T and N of at least 1")
@@ -81,6 +82,8 @@ def gradient_flow(
     prediction, _, tape = model.forward(x, state, lengths, reset)
     found = stages(model, tape)
     lowest = last_needed(found)
+    if by_way and not any(isinstance(s, Recurrence) and s.tape.cell == "lstm" for s in found):
+        raise ValueError(f"{where}: by_way is true, and model has no LSTM: only its c is a way")
     value, dprediction = loss(prediction, target)
     notes = []
     if any(isinstance(stage, Mask) for stage in found):

@@ -46,7 +46,7 @@ def lag_map(figure: Any, axes: Any, layer: Any) -> None:
         extent=(-0.5, values.shape[1] - 0.5, -0.5, len(values) - 0.5),
     )
     axes.patch.set(hatch="////", edgecolor="0.85", facecolor="white")  # where there is no such loss
-    figure.colorbar(image, ax=axes, label="log10 |dL$_s$/dh$_t$|")
+    figure.colorbar(image, ax=axes, label="log10 |dL$_s$/dh$_t$| (loss per unit of h)")
     axes.set(xlabel="step t", ylabel="lag s - t (steps)")
     axes.set_title(
         f"What the loss at s = t + lag sends to h$_t$\n{_map_sentence(layer)}", fontsize=9
@@ -117,8 +117,10 @@ def steps(axes: Any, layer: Any) -> None:
         return np.where(found > 0, found, np.nan)
 
     axes.plot(t, norm(layer.dh), color="black", label="|dL/dh$_t$|")
-    axes.plot(t, norm(layer.direct), "--", color="0.35", label="of it: direct$_t$")
-    axes.plot(t, norm(layer.recurrent), "-.", color="0.35", label="of it: recurrent$_t$")
+    axes.plot(t, norm(layer.direct), color="0.7", linewidth=1, label="of it: direct$_t$")
+    axes.plot(
+        t, norm(layer.recurrent), "--", color="0.35", linewidth=1, label="of it: recurrent$_t$"
+    )
     axes.plot(t, norm(layer.norm_by_step), ":", color="black", label="|dW$_{hh}$(t)|")
     axes.set(yscale="log", xlabel="step t", ylabel="norm (loss per unit of h, per weight)")
     low, high = axes.get_ylim()

@@ -19,9 +19,10 @@ def chosen(count: int) -> list[int]:
 
 def table(layer: Any) -> str:
     """Lags beside windows. Relative norms: |D[k]| / |dW_hh|."""
-    whole = float(np.linalg.norm(layer.weight_hh.astype(np.float64))) or 1.0
+    size = float(np.linalg.norm(layer.weight_hh.astype(np.float64)))
+    whole = size or 1.0
     lines = [
-        f"layer {layer.name or '0'} ({layer.cell}): |dW_hh| = {whole:.3g}",
+        f"layer {layer.name or '0'} ({layer.cell}): |dW_hh| = {size:.3g}",
         "  window   its bias  +-error  cosine |  lag  |D[lag]|/|dW_hh|  |dL_s/dh_t|",
     ]
     decay = layer.decay

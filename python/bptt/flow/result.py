@@ -231,7 +231,15 @@ class Flow:
         return "\n".join(parts)
 
     def plot(self, path: str | Path, layer: int = -1, tolerance: float = 0.05) -> None:
-        """Four pictures of one layer in a PNG file (with the extra `plot`)."""
+        """Four pictures of one layer in a PNG file (with the extra `plot`).
+
+        Args:
+            path: of the file; its folder must be there.
+            layer: which one of `layers`, counted from the end where negative.
+            tolerance: of the recommended window, in (0, 1).
+        """
+        if layer not in range(-len(self.layers), len(self.layers)):
+            raise ValueError(f"plot: layer is {layer}, expected one of {len(self.layers)} layers")
         pictures.overview(
             Path(path), self.layers[layer], self.layers[layer].recommend_window(tolerance)
         )
