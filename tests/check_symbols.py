@@ -21,7 +21,10 @@ def leaks(object_file: Path, instruction_set: str) -> list[str]:
     listing = subprocess.run(
         ["nm", "-C", "--defined-only", object_file], check=True, capture_output=True, text=True
     ).stdout
-    own = re.compile(rf"\b(bptt::|Eigen_){instruction_set}::")
+    # The second form is for names that nm cannot decode.
+    own = re.compile(
+        rf"\b(bptt::|Eigen_){instruction_set}::|4bptt{len(instruction_set)}{instruction_set}"
+    )
     found = []
     for line in listing.splitlines():
         _, kind, name = line.split(maxsplit=2)
@@ -39,10 +42,10 @@ def main() -> int:
         return 2
     failed = False
     for object_file in objects:
-        match = re.search(r"bptt_kernels_(\w+)\.dir", str(object_file))
+        match = re.search(r"bptt_kernels_(\w+)_(?:float|double)\.dir", str(object_file))
         assert match is not None
         names = leaks(object_file, match[1])
-        print(f"{match[1]}: {len(names)} weak symbols that other sets could share")
+        print(f"{object_file.parts[-5]}: {len(names)} weak symbols that other sets could share")
         for name in names:
             print(f"  {name}")
         failed = failed or bool(names)

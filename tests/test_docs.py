@@ -1,6 +1,8 @@
 """The pages' examples run and print what stands under them."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,9 @@ def test_examples_run_and_what_they_assert_is_so(page):
     names: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
         exec(compile(block, page, "exec"), names)
+
+
+def test_the_cpp_reference_is_what_the_headers_say():
+    script = DOCS / "make_cpp_reference.py"
+    run = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
+    assert run.returncode == 0, f"python docs/{script.name} makes it anew"

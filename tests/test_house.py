@@ -102,7 +102,9 @@ def test_includes_have_no_circle() -> None:
     folders = ("include", "src", "bindings")
 
     def resolve(name: str) -> str:
-        return next(f"{folder}/{name}" for folder in folders if (CPP / folder / name).exists())
+        made = f"include/{name}.in"  # by CMake
+        found = [f"{folder}/{name}" for folder in folders if (CPP / folder / name).exists()]
+        return found[0] if found or not (CPP / made).exists() else made
 
     graph = {file: {resolve(name) for name in includes(file)[0]} for file in cpp_files()}
     assert list(TopologicalSorter(graph).static_order())
@@ -131,6 +133,7 @@ MAY_IMPORT = {
     "schedule": {"_validate", "layers", "layers.base", "losses", "states"},
     "lr": {"_validate"},
     "metrics": set(),
+    "paths": set(),
     "average": {"_validate", "layers"},
     "history": {"_validate"},
     "data": {"_validate", "layers", "layers.base", "losses", "schedule"},
@@ -190,8 +193,8 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "": {
         *("_core", "average", "callbacks", "convert", "data", "dynamics", "flow", "functions"),
-        *("init", "io", "layers", "longsequence", "losses", "lr", "metrics", "optim", "plan"),
-        *("runtime", "schedule", "stream", "trainer", "truncation"),
+        *("init", "io", "layers", "longsequence", "losses", "lr", "metrics", "optim", "paths"),
+        *("plan", "runtime", "schedule", "stream", "trainer", "truncation"),
     },
 }
 

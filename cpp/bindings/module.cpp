@@ -1,5 +1,5 @@
 #include "bind.hpp"
-#include "bptt/runtime.hpp"
+#include "bptt/version.hpp"
 
 // Free-threaded Python may call from several threads: the core's calls share nothing but the pool.
 PYBIND11_MODULE(_core, module) {

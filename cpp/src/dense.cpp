@@ -31,7 +31,7 @@ Array<R> linear_forward(View<const R> x, View<const R> weight, View<const R> bia
     args.bias = bias.data;
     args.y = y.data();
     args.threads = threads();
-    detail::table_of<R>().dense.linear_forward(args);
+    detail::table<kernels::DenseTable<R>>().linear_forward(args);
     return y;
 }
 
@@ -58,7 +58,7 @@ LinearGradients<R> linear_backward(View<const R> x, View<const R> weight, View<c
     args.dweight = grads.weight.data();
     args.dbias = grads.bias.data();
     args.threads = threads();
-    detail::table_of<R>().dense.linear_backward(args);
+    detail::table<kernels::DenseTable<R>>().linear_backward(args);
     return grads;
 }
 
@@ -81,7 +81,7 @@ Array<R> embedding_forward(View<const std::int64_t> index, View<const R> weight)
     args.weight = weight.data;
     args.y = y.data();
     args.threads = threads();
-    detail::table_of<R>().dense.embedding_forward(args);
+    detail::table<kernels::DenseTable<R>>().embedding_forward(args);
     return y;
 }
 
@@ -107,7 +107,7 @@ Array<R> embedding_backward(View<const std::int64_t> index, View<const R> dy, In
     args.dy = dy.data;
     args.dweight = dweight.data();
     args.threads = threads();
-    detail::table_of<R>().dense.embedding_backward(args);
+    detail::table<kernels::DenseTable<R>>().embedding_backward(args);
     return dweight;
 }
 

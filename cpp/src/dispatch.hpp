@@ -1,22 +1,13 @@
-// THE choice of instruction set: hands out one table of kernels.
+// THE choice of instruction set: hands out its tables of kernels.
 #pragma once
 
 #include "kernels/table.hpp"
 
 namespace bptt::detail {
 
-// Chosen once. Throws std::runtime_error as instruction_set() does.
-const kernels::Table& table();
-
-template <class R>
-const kernels::TableOf<R>& table_of();
-template <>
-inline const kernels::TableOf<float>& table_of<float>() {
-    return table().of_float;
-}
-template <>
-inline const kernels::TableOf<double>& table_of<double>() {
-    return table().of_double;
-}
+// `Table` is one of kernels/table.hpp's for float or double. The set is chosen once. Throws
+// std::runtime_error as instruction_set() does.
+template <class Table>
+const Table& table();
 
 }  // namespace bptt::detail

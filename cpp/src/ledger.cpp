@@ -46,7 +46,7 @@ typename Ledger<R>::Part Ledger<R>::back(Index first, View<const R> dy, bool by_
     part.map = zeros<R>({steps, max_lag_ + 1, dims.N});
     if (want_dx) part.dx = zeros<R>({steps, slots, dims.N, dims.D});
     if (steps > 0 && dims.N > 0)
-        detail::table_of<R>().recurrent.ledger[static_cast<int>(tape_.cell)](
+        detail::table<kernels::LedgerTable<R>>().ledger[static_cast<int>(tape_.cell)](
             {dims,
              tape_.x.data,
              tape_.weights.weight_ih.data,

@@ -76,30 +76,31 @@ Loss<R> element_loss(const char* name, double (*kernel)(const kernels::ElementLo
 
 template <class R>
 Loss<R> mse(View<const R> prediction, View<const R> target, View<const bool> mask, Reduction reduction) {
-    return element_loss("mse", detail::table_of<R>().losses.mse, prediction, target, mask, reduction);
+    return element_loss("mse", detail::table<kernels::LossTable<R>>().mse, prediction, target, mask,
+                        reduction);
 }
 
 template <class R>
 Loss<R> huber(View<const R> prediction, View<const R> target, View<const bool> mask, Reduction reduction,
               double delta) {
-    return element_loss("huber", detail::table_of<R>().losses.huber, prediction, target, mask, reduction,
-                        delta);
+    return element_loss("huber", detail::table<kernels::LossTable<R>>().huber, prediction, target, mask,
+                        reduction, delta);
 }
 
 template <class R>
 Loss<R> gaussian_nll(View<const R> prediction, View<const R> target, View<const bool> mask,
                      Reduction reduction, bool full) {
     constexpr double half_log_two_pi = 0.918938533204672741780329736406;
-    return element_loss("gaussian_nll", detail::table_of<R>().losses.gaussian_nll, prediction, target, mask,
-                        reduction, full ? half_log_two_pi : 0, 2);
+    return element_loss("gaussian_nll", detail::table<kernels::LossTable<R>>().gaussian_nll, prediction,
+                        target, mask, reduction, full ? half_log_two_pi : 0, 2);
 }
 
 template <class R>
 Loss<R> binary_cross_entropy_with_logits(View<const R> prediction, View<const R> target,
                                          View<const bool> mask, Reduction reduction) {
     return element_loss("binary_cross_entropy_with_logits",
-                        detail::table_of<R>().losses.binary_cross_entropy_with_logits, prediction, target,
-                        mask, reduction);
+                        detail::table<kernels::LossTable<R>>().binary_cross_entropy_with_logits, prediction,
+                        target, mask, reduction);
 }
 
 template <class R>
@@ -136,7 +137,7 @@ Loss<R> softmax_cross_entropy(View<const R> prediction, View<const std::int64_t>
     const double weight_sum =
         weight != nullptr ? std::accumulate(weight, weight + V, 0.0) : static_cast<double>(V);
     loss.value =
-        factor * detail::table_of<R>().losses.softmax_cross_entropy(
+        factor * detail::table<kernels::LossTable<R>>().softmax_cross_entropy(
                      {M, V, prediction.data, target.data, valid.mask.data, loss.gradient.data(), factor,
                       static_cast<int>(get_num_threads()), weight, weight_sum, options.label_smoothing});
     return loss;

@@ -44,7 +44,7 @@ private:
 
 template <class R>
 const kernels::OptimTable<R>& table() {
-    return detail::table_of<R>().optim;
+    return detail::table<kernels::OptimTable<R>>();
 }
 
 // Parameters, gradients, and one array of the optimizer's own a parameter, named `own`.

@@ -60,7 +60,8 @@ template <class R>
 Tape<R> new_tape(Cell cell, const Dims& dims, const View<const R>& x, const Weights<R>& weights,
                  const State<R>& initial, const Steps& steps, bool keep) {
     const bool has_c = cell_has_c(cell);
-    const Index states = dims.N * dims.H, kept = detail::table_of<R>().recurrent.kept[static_cast<int>(cell)];
+    const Index states = dims.N * dims.H,
+                kept = detail::table<kernels::ForwardTable<R>>().kept[static_cast<int>(cell)];
     Tape<R> tape;
     tape.cell = cell;
     tape.dims = dims;
@@ -219,7 +220,7 @@ Forward<R> forward(Cell cell, View<const R> x, const Weights<R>& weights, const 
     const Dims dims = validate::forward(caller(cell, "_forward"), cell, x, weights, initial, steps);
     Tape<R> tape = new_tape(cell, dims, x, weights, initial, steps, keep);
     if (dims.T > 0 && dims.N > 0)
-        detail::table_of<R>().recurrent.forward[static_cast<int>(cell)](forward_args(tape, keep));
+        detail::table<kernels::ForwardTable<R>>().forward[static_cast<int>(cell)](forward_args(tape, keep));
     return forward_result(tape, keep);
 }
 
@@ -228,7 +229,7 @@ std::array<Forward<R>, 2> forward_both(Cell cell, View<const R> x, const std::ar
                                        const std::array<State<R>, 2>& initial, const Steps& steps,
                                        bool keep) {
     Dims dims;
-    for (int i : {0, 1})
+    for (std::size_t i = 0; i < 2; ++i)
         dims = validate::forward(caller(cell, "_forward"), cell, x, weights[i], initial[i], steps);
     if (weights[0].weight_hh.shape != weights[1].weight_hh.shape)
         caller(cell, "_forward").fail("the directions' weight_hh differ in shape, expected the same H");
@@ -238,7 +239,7 @@ std::array<Forward<R>, 2> forward_both(Cell cell, View<const R> x, const std::ar
                                  new_tape(cell, dims, x, weights[1], initial[1], other, keep)};
     if (dims.T > 0 && dims.N > 0) {
         const kernels::ForwardArgs<R> two[] = {forward_args(tapes[0], keep), forward_args(tapes[1], keep)};
-        detail::table_of<R>().recurrent.forward_pair[static_cast<int>(cell)](two);
+        detail::table<kernels::PairTable<R>>().forward[static_cast<int>(cell)](two);
     }
     return {forward_result(tapes[0], keep), forward_result(tapes[1], keep)};
 }
@@ -255,7 +256,7 @@ Gradients<R> backward(Tape<R>& tape, View<const R> dy, const State<R>& dstate, R
     if (trace != nullptr)
         make_room(*trace, dims, cell_gates(tape.cell), cell_has_c(tape.cell), tape.steps.lengths.given);
     if (dims.T > 0 && dims.N > 0)
-        detail::table_of<R>().recurrent.backward[static_cast<int>(tape.cell)](
+        detail::table<kernels::BackwardTable<R>>().backward[static_cast<int>(tape.cell)](
             backward_args(tape, dy, grads, trace != nullptr ? *trace : Trace<R>()));
     if (reduction != Reduction::sum) {
         const Index count =
@@ -273,7 +274,7 @@ std::array<Gradients<R>, 2> backward_both(const std::array<Tape<R>*, 2>& tapes,
                                           const std::array<State<R>, 2>& dstate, bool retain) {
     const Tape<R>&first = *tapes[0], &second = *tapes[1];
     const validate::Caller who = caller(first.cell, "_backward");
-    for (int i : {0, 1}) validate::backward(who, *tapes[i], dy[i], dstate[i]);
+    for (std::size_t i = 0; i < 2; ++i) validate::backward(who, *tapes[i], dy[i], dstate[i]);
     if (&first == &second || first.cell != second.cell || first.h.shape() != second.h.shape() ||
         first.x.shape != second.x.shape)
         who.fail("the two tapes are not of one layer's two directions");
@@ -281,7 +282,7 @@ std::array<Gradients<R>, 2> backward_both(const std::array<Tape<R>*, 2>& tapes,
     if (first.dims.T > 0 && first.dims.N > 0) {
         const kernels::BackwardArgs<R> two[] = {backward_args(first, dy[0], grads[0]),
                                                 backward_args(second, dy[1], grads[1])};
-        detail::table_of<R>().recurrent.backward_pair[static_cast<int>(first.cell)](two);
+        detail::table<kernels::PairTable<R>>().backward[static_cast<int>(first.cell)](two);
     }
     if (!retain)
         for (Tape<R>* tape : tapes) consume(*tape);

@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "bptt/version.hpp"
 #include "memory.hpp"
 #include "runtime.hpp"
 
@@ -16,10 +17,6 @@
 #endif
 
 #include <thread>
-
-#ifndef BPTT_VERSION
-#error "BPTT_VERSION comes from the build"
-#endif
 
 namespace bptt {
 namespace {

@@ -158,7 +158,7 @@ Array<R> back_layer(const Recurrent<R>& layer, Index k, LayerTape<R>& tape, cons
     const Array<R> dx = std::move(both[0].x);
     for (Index i = 0; i < dx.elements(); ++i) dx.data()[i] += both[1].x.data()[i];
     both[1].x = Array<R>();
-    for (std::size_t i : {0, 1}) found[at + i] = std::move(both[i]);
+    for (std::size_t i = 0; i < 2; ++i) found[at + i] = std::move(both[i]);
     return dx;
 }
 

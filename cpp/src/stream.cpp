@@ -29,16 +29,16 @@ Stream<R>::Stream(Cell cell, const Weights<R>& weights, const State<R>& initial)
     h_ = Array<R>(Shape{1, H_});
     if (cell_has_c(cell)) c_ = Array<R>(Shape{1, H_});
     reset(initial);
-    const auto& table = detail::table_of<R>().recurrent;
-    step_ = table.stream_step[static_cast<int>(cell)];
-    prepared_ = table.stream_new[static_cast<int>(cell)](
+    const auto& table = detail::table<kernels::StreamTable<R>>();
+    step_ = table.step[static_cast<int>(cell)];
+    prepared_ = table.make[static_cast<int>(cell)](
         {D_, H_, weights.weight_ih.data, weights.weight_hh.data, weights.bias_ih.data, weights.bias_hh.data});
 }
 
 template <class R>
 Stream<R>::~Stream() {
     if (prepared_ != nullptr)
-        detail::table_of<R>().recurrent.stream_delete[static_cast<int>(cell_)](prepared_);
+        detail::table<kernels::StreamTable<R>>().end[static_cast<int>(cell_)](prepared_);
 }
 
 template <class R>

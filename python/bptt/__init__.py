@@ -22,6 +22,7 @@ from bptt.functions import (
 )
 from bptt.layers import GRU, LSTM, RNN, Embedding, Layer, Linear, Sequential
 from bptt.longsequence import FullBPTT
+from bptt.paths import get_cmake_dir, get_include
 from bptt.plan import CheckpointPlan
 from bptt.runtime import get_num_threads, num_threads, set_num_threads
 from bptt.schedule import Schedule, TruncatedBPTT
@@ -57,6 +58,8 @@ __all__ = [
     "convert",
     "data",
     "dynamics",
+    "get_cmake_dir",
+    "get_include",
     "get_num_threads",
     "gradient_flow",
     "gru_backward",

@@ -133,7 +133,7 @@ void both_directions_equal_two_calls(bptt::Cell cell) {
     const auto gradients =
         bptt::backward_both<double>({&both[0].tape, &both[1].tape}, {network.dy, network.dy});
     const std::string name = bptt::cell_name(cell);
-    for (int i : {0, 1}) {
+    for (std::size_t i = 0; i < 2; ++i) {
         const bptt::Gradients<double> expected = bptt::backward<double>(one[i].tape, network.dy);
         check(same(both[i].y, one[i].y) && same(both[i].h, one[i].h), name + ": both directions at once");
         check(same(gradients[i].x, expected.x) && same(gradients[i].weight_hh, expected.weight_hh),

@@ -10,3 +10,4 @@
 #include "bptt/runtime.hpp"
 #include "bptt/stream.hpp"
 #include "bptt/types.hpp"
+#include "bptt/version.hpp"

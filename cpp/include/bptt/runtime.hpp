@@ -1,4 +1,4 @@
-// Threads and instruction sets.
+// Threads, memory and instruction sets.
 #pragma once
 
 #include <string>
@@ -7,8 +7,6 @@
 #include "bptt/types.hpp"
 
 namespace bptt {
-
-BPTT_API const char* version();
 
 // How many threads a call may use at most: OMP_NUM_THREADS where set, else the processors this
 // process may run on. Results have the same bits for every number. A call made while another thread's

@@ -15,7 +15,9 @@
 #include <type_traits>
 #include <utility>
 
-#if defined(_WIN32)
+// What leaves the shared library. Of a static one nothing leaves the program or plug-in that it is linked
+// into.
+#if defined(_WIN32) || defined(BPTT_STATIC)
 #define BPTT_API
 #else
 #define BPTT_API __attribute__((visibility("default")))

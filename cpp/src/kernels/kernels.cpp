@@ -1,4 +1,5 @@
-// Compiled once for each instruction set: lists the cells and fills the set's table.
+// Compiled once for each instruction set (BPTT_SET) and each of float and double (BPTT_REAL): lists the
+// cells and fills the set's tables.
 #include "kernels/backward_loop.hpp"
 #include "kernels/cells/gru.hpp"
 #include "kernels/cells/lstm.hpp"
@@ -55,27 +56,60 @@ void stream_step(const void* stream, const R* x, R* h, R* c) noexcept {
     static_cast<const StreamStep<Cell, R>*>(stream)->step(x, h, c);
 }
 
+template <class... Cells>
+struct List {
+    template <class R>
+    static constexpr kernels::ForwardTable<R> forward_table() {
+        return {{forward<Cells, R>...}, {Cells::kept...}};
+    }
+    template <class R>
+    static constexpr kernels::BackwardTable<R> backward_table() {
+        return {{backward<Cells, R>...}};
+    }
+    template <class R>
+    static constexpr kernels::PairTable<R> pair_table() {
+        return {{forward_pair<Cells, R>...}, {backward_pair<Cells, R>...}};
+    }
+    template <class R>
+    static constexpr kernels::LedgerTable<R> ledger_table() {
+        return {{ledger<Cells, R>...}};
+    }
+    template <class R>
+    static constexpr kernels::StreamTable<R> stream_table() {
+        return {{stream_new<Cells, R>...}, {stream_delete<Cells, R>...}, {stream_step<Cells, R>...}};
+    }
+};
+
 // In the order of bptt::Cell. A fourth cell is one more name here.
-template <class R, class... Cells>
-constexpr kernels::RecurrentTable<R> recurrent_table() {
-    return {{forward<Cells, R>...},       {backward<Cells, R>...},      {forward_pair<Cells, R>...},
-            {backward_pair<Cells, R>...}, {ledger<Cells, R>...},        {Cells::kept...},
-            {stream_new<Cells, R>...},    {stream_delete<Cells, R>...}, {stream_step<Cells, R>...}};
-}
-
-template <class R>
-constexpr kernels::RecurrentTable<R> all_cells() {
-    return recurrent_table<R, Rnn<Tanh>, Rnn<Relu>, Rnn<Identity>, Lstm, Gru, GruResetBefore>();
-}
-
-template <class R>
-constexpr kernels::TableOf<R> table_of() {
-    return {all_cells<R>(), dense_table<R>(), loss_table<R>(), optim_table<R>()};
-}
+using Cells = List<Rnn<Tanh>, Rnn<Relu>, Rnn<Identity>, Lstm, Gru, GruResetBefore>;
 
 }  // namespace
 
-extern const kernels::Table table;
-const kernels::Table table = {table_of<float>(), table_of<double>()};
+struct Set;
 
 }  // namespace bptt::BPTT_SET
+
+namespace bptt::kernels {
+
+using BPTT_SET::Cells;
+using BPTT_SET::Set;
+using Real = BPTT_REAL;
+
+template <>
+const ForwardTable<Real> Of<Set, ForwardTable<Real>>::table = Cells::forward_table<Real>();
+template <>
+const BackwardTable<Real> Of<Set, BackwardTable<Real>>::table = Cells::backward_table<Real>();
+template <>
+const PairTable<Real> Of<Set, PairTable<Real>>::table = Cells::pair_table<Real>();
+template <>
+const LedgerTable<Real> Of<Set, LedgerTable<Real>>::table = Cells::ledger_table<Real>();
+template <>
+const StreamTable<Real> Of<Set, StreamTable<Real>>::table = Cells::stream_table<Real>();
+template <>
+const DenseTable<Real> Of<Set, DenseTable<Real>>::table = BPTT_SET::dense_table<Real>();
+template <>
+const LossTable<Real> Of<Set, LossTable<Real>>::table = BPTT_SET::loss_table<Real>();
+template <>
+const OptimTable<Real> Of<Set, OptimTable<Real>>::table = BPTT_SET::optim_table<Real>();
+
+}  // namespace bptt::kernels

@@ -79,17 +79,34 @@ struct StreamArgs {
 
 constexpr int kCells = 6;
 
+// All by Cell.
 template <class R>
-struct RecurrentTable {
-    void (*forward[kCells])(const ForwardArgs<R>&);  // by Cell
-    void (*backward[kCells])(const BackwardArgs<R>&);
-    void (*forward_pair[kCells])(const ForwardArgs<R>* two);  // of the same sizes
-    void (*backward_pair[kCells])(const BackwardArgs<R>* two);
-    void (*ledger[kCells])(const LedgerArgs<R>&);
+struct ForwardTable {
+    void (*forward[kCells])(const ForwardArgs<R>&);
     Index kept[kCells];
-    void* (*stream_new[kCells])(const StreamArgs<R>&);
-    void (*stream_delete[kCells])(void* stream) noexcept;
-    void (*stream_step[kCells])(const void* stream, const R* x, R* h, R* c) noexcept;
+};
+
+template <class R>
+struct BackwardTable {
+    void (*backward[kCells])(const BackwardArgs<R>&);
+};
+
+template <class R>
+struct PairTable {
+    void (*forward[kCells])(const ForwardArgs<R>* two);  // of the same sizes
+    void (*backward[kCells])(const BackwardArgs<R>* two);
+};
+
+template <class R>
+struct LedgerTable {
+    void (*ledger[kCells])(const LedgerArgs<R>&);
+};
+
+template <class R>
+struct StreamTable {
+    void* (*make[kCells])(const StreamArgs<R>&);
+    void (*end[kCells])(void* stream) noexcept;
+    void (*step[kCells])(const void* stream, const R* x, R* h, R* c) noexcept;
 };
 
 // ---- the linear map: y (M, V) = x (M, D) @ weight^T (V, D) + bias (V) -------------------------------
@@ -208,17 +225,11 @@ struct OptimTable {
 
 // ---- all of a set ----------------------------------------------------------------------------------
 
-template <class R>
-struct TableOf {
-    RecurrentTable<R> recurrent;
-    DenseTable<R> dense;
-    LossTable<R> losses;
-    OptimTable<R> optim;
-};
-
-struct Table {
-    TableOf<float> of_float;
-    TableOf<double> of_double;
+// A table of a set, which is named by the struct `Set` of the set's namespace. Each stands alone, so that a
+// linker that drops what nobody asks for (--gc-sections) drops the tables, and all that they refer to.
+template <class Set, class Table>
+struct Of {
+    static const Table table;
 };
 
 }  // namespace bptt::kernels

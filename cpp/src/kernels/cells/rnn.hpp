@@ -42,7 +42,7 @@ template <class Phi>
 struct Rnn {
     static constexpr int gates = 1, columns = 1, kept = 0, phases = 1;
     static constexpr bool has_c = false, passes_h = false;
-    static constexpr int ih_column[] = {0}, hh_column[] = {0}, phase_of[] = {0}, source_column[] = {-1};
+    static constexpr int ih_column[1] = {0}, hh_column[1] = {0}, phase_of[1] = {0}, source_column[1] = {-1};
 
     template <int, class R>
     BPTT_INLINE static void forward(Lanes<R> (&a)[columns], Lanes<R>, Lanes<R>, Lanes<R>& h, Lanes<R>&) {

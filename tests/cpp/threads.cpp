@@ -1,0 +1,104 @@
+// Several threads within a call, and several callers at once: the same bits always. ThreadSanitizer runs it
+// too.
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "bptt/bptt.hpp"
+
+namespace {
+
+using bptt::Index;
+using bptt::Shape;
+using R = float;
+
+struct Sizes {
+    Index T, N, D, H;
+};
+
+std::vector<R> numbers(Index count, unsigned seed) {
+    std::vector<R> values(static_cast<std::size_t>(count));
+    for (R& value : values) {
+        seed = seed * 1664525u + 1013904223u;
+        value = static_cast<R>(seed >> 8) / static_cast<R>(1 << 24) - R(0.5);
+    }
+    return values;
+}
+
+void append(std::vector<R>& all, const bptt::Array<R>& array) {
+    if (array) all.insert(all.end(), array.data(), array.data() + array.elements());
+}
+
+// One update of a layer, with all that is parallel in it: what it computed.
+std::vector<R> update(bptt::Cell cell, const Sizes& s) {
+    const Index G = bptt::cell_gates(cell);
+    const std::vector<R> x = numbers(s.T * s.N * s.D, 1), dy = numbers(s.T * s.N * s.H, 2);
+    std::vector<R> weight_ih = numbers(G * s.H * s.D, 3), weight_hh = numbers(G * s.H * s.H, 4);
+    std::vector<std::int64_t> lengths;
+    for (Index n = 0; n < s.N; ++n) lengths.push_back(s.T - n % 3 % s.T);
+    bptt::Steps steps;
+    steps.lengths = {lengths.data(), Shape{s.N}};
+    const bptt::View<R> ih(weight_ih.data(), {G * s.H, s.D}), hh(weight_hh.data(), {G * s.H, s.H});
+    const bptt::View<const R> input(x.data(), {s.T, s.N, s.D}), gradient(dy.data(), {s.T, s.N, s.H});
+    const bptt::Weights<R> weights{ih, hh, {}, {}};
+
+    bptt::Forward<R> run = bptt::forward<R>(cell, input, weights, {}, steps);
+    std::vector<R> found;
+    append(found, run.y);
+    bptt::Ledger<R> ledger(run.tape, 2);
+    append(found, ledger.back(0, gradient).map);
+    append(found, ledger.weight_hh());
+    const bptt::Gradients<R> gradients = bptt::backward<R>(run.tape, gradient);
+    append(found, gradients.x);
+    append(found, gradients.weight_ih);
+    append(found, gradients.weight_hh);
+
+    auto both = bptt::forward_both<R>(cell, input, {weights, weights});
+    for (const auto& its : bptt::backward_both<R>({&both[0].tape, &both[1].tape}, {gradient, gradient}))
+        append(found, its.weight_hh);
+
+    const bptt::Array<R> logits = bptt::linear_forward<R>(run.y, hh);
+    append(found, logits);
+    append(found, bptt::linear_backward<R>(run.y, hh, logits).weight);
+    const std::vector<R> other = numbers(logits.elements(), 5);
+    append(found, bptt::mse<R>(logits, {other.data(), logits.shape()}).gradient);
+    const std::vector<std::int64_t> target(static_cast<std::size_t>(s.T * s.N), 0);
+    append(found, bptt::softmax_cross_entropy<R>(logits, {target.data(), {s.T, s.N}}).gradient);
+
+    bptt::sgd<R>({ih, hh}, {gradients.weight_ih, gradients.weight_hh}, {}, 0.1, 0, false, 0);
+    found.insert(found.end(), weight_ih.begin(), weight_ih.end());
+    return found;
+}
+
+}  // namespace
+
+int main() {
+    // A split by sequences and a split by units.
+    const Sizes sizes[] = {{6, 48, 16, 32}, {6, 2, 16, 200}};
+    const bptt::Cell cells[] = {bptt::Cell::rnn_tanh, bptt::Cell::lstm, bptt::Cell::gru,
+                                bptt::Cell::gru_reset_before};
+    int failures = 0;
+    for (const Sizes& size : sizes) {
+        for (bptt::Cell cell : cells) {
+            bptt::set_num_threads(1);
+            const std::vector<R> alone = update(cell, size);
+            for (Index threads : {2, 4}) {
+                bptt::set_num_threads(threads);
+                if (update(cell, size) != alone) ++failures;
+            }
+            // Callers at once: one of them has the threads, and that changes from call to call.
+            std::vector<std::thread> callers;
+            bool agrees[3] = {};
+            for (bool& mine : agrees)
+                callers.emplace_back([&mine, &alone, cell, size] { mine = update(cell, size) == alone; });
+            bptt::set_num_threads(3);
+            for (std::thread& caller : callers) caller.join();
+            failures += static_cast<int>(std::count(agrees, agrees + 3, false));
+        }
+    }
+    std::printf("threads: %s\n", failures == 0 ? "all holds" : "FAILED");
+    return failures == 0 ? 0 : 1;
+}
