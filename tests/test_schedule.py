@@ -263,3 +263,5 @@ def test_streams_that_do_not_fit_are_refused_at_once():
     features = np.zeros((5, 2, 2), np.float32)
     with pytest.raises(ValueError, match=r"^TruncatedBPTT.run: GRU\(2, 3.*\) is bidirectional"):
         schedule.run(both, loss, features, x)
+    (whole,) = bptt.TruncatedBPTT(5, 5).run(both, bptt.losses.mse, features, features[:, :, :1])
+    assert set(whole.gradients) == set(both.parameters)  # one window cuts nothing off

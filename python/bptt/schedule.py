@@ -124,8 +124,9 @@ class TruncatedBPTT(Schedule):
     ) -> Iterator[Update]:
         _validate.instance("TruncatedBPTT.run", "model", model, Layer)
         _validate.instance("TruncatedBPTT.run", "loss", loss, Callable)
-        states.refuse_bidirectional("TruncatedBPTT.run", model)
         T = _validate.stream("TruncatedBPTT.run", x, target)
+        if self.k1 < T:  # else it is full BPTT, in which nothing is carried on
+            states.refuse_bidirectional("TruncatedBPTT.run", model)
         return self._updates(model, loss, x, target, state, T)
 
     def _updates(
