@@ -67,7 +67,7 @@ def test_model_file_has_pytorch_names_vocabulary_and_configuration(trained: Path
         "2.weight": (29, 16),
         "2.bias": (29,),
     }
-    assert json.loads(metadata["vocabulary"]) == "".join(sorted(set(TEXT)))
+    assert metadata["vocabulary"] == "".join(sorted(set(TEXT)))
     configuration = json.loads(metadata["configuration"])
     assert configuration["cell"] == "lstm"
     assert configuration["training"]["updates"] == 150

@@ -28,6 +28,8 @@ class Caller {
 public:
     explicit Caller(std::string name) : name_(std::move(name)) {}
 
+    const std::string& name() const { return name_; }
+
     [[noreturn]] void fail(const std::string& sentence) const { validate::fail(name_ + ": " + sentence); }
 
     // letters names the sizes: "(N, H)".

@@ -22,6 +22,7 @@ from bptt.functions import (
 )
 from bptt.layers import GRU, LSTM, RNN, Embedding, Layer, Linear, Sequential
 from bptt.longsequence import FullBPTT
+from bptt.models import load_model, save_model
 from bptt.paths import get_cmake_dir, get_include
 from bptt.plan import CheckpointPlan
 from bptt.runtime import get_num_threads, num_threads, set_num_threads
@@ -66,6 +67,7 @@ __all__ = [
     "gru_forward",
     "init",
     "io",
+    "load_model",
     "losses",
     "lr",
     "lstm_backward",
@@ -76,5 +78,6 @@ __all__ = [
     "rnn_backward",
     "rnn_forward",
     "runtime",
+    "save_model",
     "set_num_threads",
 ]

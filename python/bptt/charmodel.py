@@ -17,10 +17,10 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bptt import io
 from bptt.flow import Flow, gradient_flow
 from bptt.layers import GRU, LSTM, RNN, Embedding, Linear, Sequential
 from bptt.losses import softmax_cross_entropy
+from bptt.models import load_model, save_model
 from bptt.optim import Adam
 from bptt.schedule import TruncatedBPTT
 from bptt.trainer import History, Record, Trainer
@@ -130,10 +130,10 @@ class CharacterModel:
     def save(self, path: Path, training: dict[str, Any]) -> None:
         """Writes weights, vocabulary and configuration; `training` tells how it came about."""
         metadata = {
-            "vocabulary": json.dumps(self.vocabulary),
+            "vocabulary": self.vocabulary,
             "configuration": json.dumps({**self.configuration, "training": training}),
         }
-        io.save(path, self.network.parameters, metadata)
+        save_model(path, self.network, metadata)
 
     @classmethod
     def load(cls, path: Path) -> CharacterModel:
@@ -141,12 +141,12 @@ class CharacterModel:
 
         Raises `ValueError` for any other file, `OSError` where it can't be read.
         """
-        arrays, metadata = io.load(path)
         try:
+            network, metadata = load_model(path)
             configuration = json.loads(metadata["configuration"])
             sizes = {key: configuration[key] for key in ("cell", "embedding", "hidden")}
-            model = cls(json.loads(metadata["vocabulary"]), **sizes)
-            model.network.load_parameters(arrays)
+            model = cls(metadata["vocabulary"], **sizes)
+            model.network.load_parameters(network.parameters)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is no character model of bptt train: {error}") from error
         return model

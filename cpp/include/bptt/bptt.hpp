@@ -2,9 +2,12 @@
 #pragma once
 
 #include "bptt/dense.hpp"
+#include "bptt/handover.hpp"
 #include "bptt/layers.hpp"
 #include "bptt/ledger.hpp"
 #include "bptt/losses.hpp"
+#include "bptt/model_io.hpp"
+#include "bptt/model_stream.hpp"
 #include "bptt/optim.hpp"
 #include "bptt/recurrent.hpp"
 #include "bptt/runtime.hpp"

@@ -155,9 +155,4 @@ void embedding_backward(const kernels::EmbeddingArgs<R>& a) {
     });
 }
 
-template <class R>
-constexpr kernels::DenseTable<R> dense_table() {
-    return {linear_forward<R>, linear_backward<R>, embedding_forward<R>, embedding_backward<R>};
-}
-
 }  // namespace bptt::BPTT_SET

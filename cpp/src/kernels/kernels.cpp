@@ -4,7 +4,7 @@
 #include "kernels/cells/gru.hpp"
 #include "kernels/cells/lstm.hpp"
 #include "kernels/cells/rnn.hpp"
-#include "kernels/dense.hpp"
+#include "kernels/dense_step.hpp"
 #include "kernels/forward_loop.hpp"
 #include "kernels/ledger_loop.hpp"
 #include "kernels/losses.hpp"

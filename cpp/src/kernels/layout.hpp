@@ -228,6 +228,13 @@ private:
     Panels<R> panels_;
 };
 
+// One row of C from one row of A: a matrix times a vector, of all panels.
+template <class R>
+BPTT_INLINE void times(const Panels<R>& b, const R* from, R* row) {
+    Index p = 0;
+    tiles_of_width<R, 1, widest(1), false>(b, p, b.count, 0, b.K, &from, &row, Into::chain);
+}
+
 // rows[k] = the row of weight that belongs to column k of a window: what pack_straight reads.
 template <class Cell, class R>
 void rows_of_window(const int (&columns)[Cell::gates], Window window, Index H, const R* weight, Index stride,

@@ -30,11 +30,6 @@ public:
     }
 
 private:
-    BPTT_INLINE static void times(const Panels<R>& b, const R* from, R* row) {
-        Index p = 0;
-        tiles_of_width<R, 1, widest(1), false>(b, p, b.count, 0, b.K, &from, &row, Into::chain);
-    }
-
     Index H_;
     ForwardWeights<Cell, R> weights_;
     Space<R> row_;

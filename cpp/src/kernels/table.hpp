@@ -135,6 +135,10 @@ struct DenseTable {
     void (*linear_backward)(const LinearArgs<R>&);
     void (*embedding_forward)(const EmbeddingArgs<R>&);
     void (*embedding_backward)(const EmbeddingArgs<R>&);
+    // One row at a time, with prepared weights that are the kernel's own object (of D, V, weight, bias).
+    void* (*linear_new)(const LinearArgs<R>&);
+    void (*linear_delete)(void* prepared) noexcept;
+    void (*linear_step)(const void* prepared, const R* x, R* y) noexcept;
 };
 
 // ---- losses: each returns the sum of the valid elements' losses ------------------------------------
