@@ -25,7 +25,7 @@ def network(cell: str, shape: Any, seed: int, **given: bool) -> Network:
 
 
 def traced(n: Network) -> Any:
-    return _core.backward_traced(forward(n).tape, n.dy, n.dh, n.dc, True, True)
+    return _core.backward_traced(forward(n).tape, n.dy, n.dh, n.dc, True)
 
 
 def ledger(n: Network, max_lag: int, groups: int = 1, cuts: tuple[int, ...] = ()) -> Any:
@@ -50,7 +50,8 @@ def test_what_is_by_step_equals_the_reference_on_single_steps(
 ) -> None:
     n = network(cell, shape, seed)
     T, N = shape[:2]
-    grads, recurrent, dcell, norms, weight_hh, delta = traced(n)
+    grads, recurrent, dcell, norms, shares, delta = traced(n)
+    weight_hh = shares[1]
     _, whole = expected(n)
     assert_close(reference.Gradients(*grads), whole, 1e-12)
     assert_close(weight_hh.sum(axis=0), whole.weight_hh, 1e-12)
@@ -69,7 +70,9 @@ def test_what_is_by_step_equals_the_reference_on_single_steps(
         both = [here.weight_ih, here.weight_hh, here.bias_ih, here.bias_hh]
         for i, part in enumerate(both):
             if part is not None:
-                assert abs(norms[t, i] - np.linalg.norm(part)) <= 1e-7 * max(1, norms[t, i])
+                assert_close(shares[i][t], part, 1e-12)
+            size = np.linalg.norm(shares[i][t])
+            assert abs(norms[t, i] - size) <= 1e-12 * max(1, size)
         if dcell is not None:
             o, c = tape.a[t, 3], tape.c[t + 1]
             whole_dc = after.c + (n.dy[t] + dh) * o * (1 - np.tanh(c) ** 2)
@@ -89,14 +92,33 @@ def _slice(n: Network, tape: reference.Tape, first: int, last: int) -> reference
 
 
 @cells
-@pytest.mark.parametrize("N", [3, 40])  # by pairs of sequences, and by the product
-def test_norms_by_step_are_those_of_the_steps_own_gradients(cell: str, N: int) -> None:
-    n = network(cell, (6, N, 3, 9), 4)
-    tape = forward(n).tape
-    norms = _core.backward_traced(tape, n.dy, None, None, False, False)[3]
-    whole = _core.backward_traced(tape, n.dy, None, None, True, False)
-    assert_close(norms[:, 1], np.linalg.norm(whole[4], axis=(1, 2)), 1e-12)
-    assert_close(norms, whole[3], 1e-12)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("N", [1, 3, 40, 600])  # by pairs of sequences, and by the product
+def test_norms_by_step_are_those_of_the_steps_own_gradients(cell: str, N: int, dtype: Any) -> None:
+    n = network(cell, (3 if N == 600 else 6, N, 3, 17), 4).astype(dtype)
+    tolerance = 1e-12 if dtype == np.float64 else 1e-5
+    plain = _core.backward_traced(forward(n).tape, n.dy, None, None, False)
+    full = _core.backward_traced(forward(n).tape, n.dy, None, None, True)
+    assert plain[4] == (None,) * 4
+    for i, share in enumerate(full[4]):
+        squares = np.square(share.astype(np.float64)).reshape(len(share), -1).sum(axis=1)
+        assert_close(full[3][:, i], np.sqrt(squares), 1e-12)
+        assert_close(plain[3][:, i], full[3][:, i], tolerance)
+    for a, b in zip(plain[0], full[0], strict=True):
+        if a is not None:
+            assert_close(a, b, tolerance)
+
+
+@cells
+@pytest.mark.parametrize("N", [2, 40])
+def test_norms_of_tiny_gradients_are_not_lost(cell: str, N: int) -> None:
+    """Their squares are below float32's range."""
+    n = network(cell, (4, N, 3, 9), 0, dstate=False).astype(np.float32)
+
+    def norms(dy: Array) -> Array:
+        return _core.backward_traced(forward(n).tape, dy, None, None, False)[3]
+
+    assert_close(norms(n.dy * np.float32(2.0**-80)) * 2.0**80, norms(n.dy), 1e-5)
 
 
 # ---- by lag --------------------------------------------------------------------------------------
@@ -159,7 +181,10 @@ def test_bits_do_not_depend_on_the_threads(cell: str, dtype: Any) -> None:
     results = []
     for count in (1, 2, 5):
         bptt.set_num_threads(count)
-        results.append((*ledger(n, 6, 2, (4,)), *traced(n)[1:]))
+        grads, *parts = traced(n)
+        norms = _core.backward_traced(forward(n).tape, n.dy, None, None, False)[3]
+        shares = parts.pop(-2)
+        results.append((*ledger(n, 6, 2, (4,)), *grads, *parts, *shares, norms))
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             if a is not None:
@@ -241,7 +266,7 @@ def test_a_ledger_refuses_what_it_cannot_follow() -> None:
     with pytest.raises(ValueError, match="Ledger: tape runs in reverse"):
         _core.Ledger(reverse, 1, 1, False)
     with pytest.raises(ValueError, match="gru_backward: tape runs in reverse"):
-        _core.backward_traced(reverse, None, None, None, False, False)
+        _core.backward_traced(reverse, None, None, None, False)
     bptt.gru_backward(tape, n.dy)
     with pytest.raises(ValueError, match="tape was consumed"):
         its.back(0, n.dy, False, False)

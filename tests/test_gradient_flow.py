@@ -50,6 +50,17 @@ def test_parts_sum_to_the_gradient(recurrent: Any, rng: np.random.Generator) -> 
     assert flow.loss == value
     assert flow.max_lag == 8
     assert_close(flow.dh, flow.direct + flow.recurrent, 0)
+    shares = (
+        (flow.weight_ih_by_step, "weight_ih"),
+        (flow.weight_hh_by_step, "weight_hh"),
+        (flow.bias_ih_by_step, "bias_ih"),
+        (flow.bias_hh_by_step, "bias_hh"),
+    )
+    gradients = model.backward(model.forward(x)[2], dy).parameters
+    for i, (share, name) in enumerate(shares):
+        assert_close(share.sum(axis=0), gradients[f"1.{name}_l0"], 1e-12)
+        norms = np.linalg.norm(share.reshape(9, -1), axis=1)
+        np.testing.assert_allclose(flow.norms_by_step[:, i], norms, rtol=1e-10)
     for total in (
         flow.weight_hh,
         flow.weight_hh_sum,

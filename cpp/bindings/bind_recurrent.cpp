@@ -198,21 +198,22 @@ void register_recurrent(py::module_& module) {
 
     module.def(
         "backward_traced",
-        [](PyTape& tape, py::object dy, py::object dh, py::object dc, bool weight_hh, bool delta) {
+        [](PyTape& tape, py::object dy, py::object dh, py::object dc, bool full) {
             return tape.visit([&](auto& held) -> py::tuple {
                 using R = typename std::decay_t<decltype(held)>::Scalar;
                 Trace<R> trace;
-                trace.want_weight_hh = weight_hh;
-                trace.want_delta = delta;
+                trace.full = full;
                 const std::string caller = family(cell_name(held.tape.cell)) + "_backward";
                 py::tuple grads = backward_of(tape, held, caller, dy, dh, dc, false, true, &trace);
                 return py::make_tuple(grads, to_numpy(trace.recurrent), to_numpy(trace.c),
-                                      to_numpy(trace.norms), to_numpy(trace.weight_hh),
+                                      to_numpy(trace.norms),
+                                      py::make_tuple(to_numpy(trace.weight_ih), to_numpy(trace.weight_hh),
+                                                     to_numpy(trace.bias_ih), to_numpy(trace.bias_hh)),
                                       to_numpy(trace.delta));
             });
         },
         py::arg("tape"), py::arg("dy").none(true), py::arg("dh").none(true), py::arg("dc").none(true),
-        py::arg("weight_hh"), py::arg("delta"));
+        py::arg("full"));
 
     module.def(
         "backward",

@@ -134,8 +134,12 @@ void make_room(Trace<R>& trace, const Dims& dims, Index G, bool has_c, bool leng
     trace.recurrent = states();
     trace.c = has_c ? states() : Array<R>();
     trace.norms = zeros<double>({dims.T, 4});
-    trace.weight_hh = trace.want_weight_hh ? zeros<R>({dims.T, G * dims.H, dims.H}) : Array<R>();
-    trace.delta = trace.want_delta ? zeros<R>({dims.T, dims.N, G * dims.H}) : Array<R>();
+    if (!trace.full) return;
+    trace.weight_ih = zeros<R>({dims.T, G * dims.H, dims.D});
+    trace.weight_hh = zeros<R>({dims.T, G * dims.H, dims.H});
+    trace.bias_ih = zeros<R>({dims.T, G * dims.H});
+    trace.bias_hh = zeros<R>({dims.T, G * dims.H});
+    trace.delta = zeros<R>({dims.T, dims.N, G * dims.H});
 }
 
 // Room for the gradients; the states' begin as the final state's, the weights' of a call without steps are
@@ -185,11 +189,8 @@ kernels::BackwardArgs<R> backward_args(const Tape<R>& tape, const View<const R>&
             grads.bias_ih.data(),
             grads.bias_hh.data(),
             static_cast<int>(get_num_threads()),
-            trace.recurrent.data(),
-            trace.c.data(),
-            trace.norms.data(),
-            trace.weight_hh.data(),
-            trace.delta.data()};
+            {trace.recurrent.data(), trace.c.data(), trace.norms.data(), trace.weight_ih.data(),
+             trace.weight_hh.data(), trace.bias_ih.data(), trace.bias_hh.data(), trace.delta.data()}};
 }
 
 template <class R>

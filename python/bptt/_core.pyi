@@ -58,14 +58,13 @@ def backward_traced(
     dy: Array | None,
     dh: Array | None,
     dc: Array | None,
-    weight_hh: bool,
-    delta: bool,
+    full: bool,
 ) -> tuple[
     tuple[Array, Array, Array | None, Array, Array, Array | None, Array | None],
     Array,
     Array | None,
     Array,
-    Array | None,
+    tuple[Array | None, Array | None, Array | None, Array | None],
     Array | None,
 ]: ...
 def forward_both(

@@ -227,7 +227,7 @@ void lags_sum_to_the_gradient(bptt::Cell cell) {
     const Network network{cell};
     bptt::Tape<double> tape = network.forward().tape;
     bptt::Trace<double> trace;
-    trace.want_weight_hh = true;
+    trace.full = true;
     const bptt::Gradients<double> grads =
         bptt::backward<double>(tape, network.dy, {}, bptt::Reduction::sum, true, &trace);
     bptt::Ledger<double> ledger(tape, Network::T - 1, 2);

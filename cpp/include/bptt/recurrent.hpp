@@ -51,13 +51,14 @@ struct Gradients {
 // beyond a sequence's end is zero.
 template <class R>
 struct Trace {
-    bool want_weight_hh = false, want_delta = false;
+    bool full = false;   // whether what stands after the norms is wanted
     Array<R> recurrent;  // (T, N, H): of dL/dh_t what step t+1 handed back; the rest of it is dy_t
     Array<R> c;          // (T, N, H): dL/dc_t, LSTM only
     // (T, 4): the norm of step t's own share of the gradient of weight_ih, weight_hh, bias_ih, bias_hh
     Array<double> norms;
-    Array<R> weight_hh;  // (T, G*H, H): step t's share, delta_t^T h_{t-1}; where wanted
-    Array<R> delta;      // (T, N, G*H): dL/d(W_hh h + b_hh); where wanted
+    // (T, ...): these shares, as of weight_hh delta_t^T h_{t-1}; the biases' also of a layer without them
+    Array<R> weight_ih, weight_hh, bias_ih, bias_hh;
+    Array<R> delta;  // (T, N, G*H): dL/d(W_hh h + b_hh)
 };
 
 // Runs the cell over all steps. With keep = false no tape is made (inference).

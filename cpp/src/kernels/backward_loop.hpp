@@ -70,9 +70,12 @@ public:
           ih_(column_run(Range{0, D_}), ih_window<Cell>().count * H_),
           right_x_(D_, chunk_ * N_),
           right_source_(Cell::phases, H_, chunk_ * N_),
-          own_(threads_, *this) {
+          own_(threads_, *this),
+          block_count_(block_count()),
+          trace_(trace_of(args)),
+          steps_(trace_.norms != nullptr ? 1 : 0, trace_, args.dims, blocks_, block_count_, &right_x_, chunk_,
+                 threads_) {
         fill<R>(zeros_.data(), larger(H_, D_), R(0));
-        if constexpr (!Lags::any) make_blocks();
     }
 
     void run() {
@@ -81,6 +84,21 @@ public:
 
 protected:
     static constexpr int kGates = Cell::gates;
+
+    // A ledger has blocks of its own, and leaves no trace.
+    int block_count() {
+        if constexpr (Lags::any)
+            return 0;
+        else
+            return make_blocks();
+    }
+
+    static kernels::TraceArgs<R> trace_of(const Args& args) {
+        if constexpr (Lags::any)
+            return {};
+        else
+            return args.trace;
+    }
 
     static Runs column_run(Range columns) {
         Runs runs;
@@ -155,21 +173,22 @@ protected:
     }
 
     // Neighbouring columns of delta that are multiplied with the same right operands, and where the
-    // results go.
-    void make_blocks() {
+    // results go. Returns how many.
+    int make_blocks() {
+        int made = 0, last_kind = -1;
         for (int column = 0; column < Cell::columns; ++column) {
             const int ih = gate_of_column<Cell>(Cell::ih_column, column);
             const int hh = gate_of_column<Cell>(Cell::hh_column, column);
             if (ih < 0 && hh < 0) continue;
             const int phase = hh < 0 ? -1 : Cell::phase_of[hh];
             const int kind = (ih < 0 ? 0 : 1) + 2 * (phase + 1);
-            if (block_count_ > 0 && kind == last_kind_ &&
-                blocks_[block_count_ - 1].column + blocks_[block_count_ - 1].count == column * H_) {
-                blocks_[block_count_ - 1].count += H_;  // gates in a row have their weights in a row
+            if (made > 0 && kind == last_kind &&
+                blocks_[made - 1].column + blocks_[made - 1].count == column * H_) {
+                blocks_[made - 1].count += H_;  // gates in a row have their weights in a row
                 continue;
             }
-            last_kind_ = kind;
-            OuterBlock<R>& block = blocks_[block_count_++];
+            last_kind = kind;
+            OuterBlock<R>& block = blocks_[made++];
             block = {column * H_, H_, {}, 0};
             if (hh >= 0)
                 block.target[block.targets++] = {&right_source_[phase], a_.dweight_hh + hh * H_ * H_, H_,
@@ -178,6 +197,7 @@ protected:
                 block.target[block.targets++] = {&right_x_, a_.dweight_ih + ih * H_ * D_, D_,
                                                  a_.dbias_ih != nullptr ? a_.dbias_ih + ih * H_ : nullptr};
         }
+        return made;
     }
 
     void loop(int thread, Barrier& barrier) const {
@@ -230,7 +250,7 @@ protected:
                 lags_.begin(t, row, dy_row(t, n, row), a_.dh + row * H_,
                             Cell::has_c ? a_.dc + row * H_ : nullptr, H_);
             }
-        } else if (a_.recurrent != nullptr) {
+        } else if (trace_.recurrent != nullptr) {
             for (Index i = 0; i < m; ++i) note_handed(t, rows.at(i0 + i), units);
         }
     }
@@ -239,15 +259,15 @@ protected:
     void note_handed(Index t, Index n, Range units) const {
         const Index at = (t * N_ + n) * H_;
         const R* const dh = a_.dh + n * H_;
-        for (Index j = units.first; j < units.last; ++j) a_.recurrent[at + j] = dh[j];
+        for (Index j = units.first; j < units.last; ++j) trace_.recurrent[at + j] = dh[j];
         if constexpr (Cell::has_c) {
-            if (a_.dcell == nullptr) return;
+            if (trace_.c == nullptr) return;
             const R *dy = dy_row(t, n, n), *gates = gate_row(t, n), *c_now = c(t + 1, n),
                     *dc = a_.dc + n * H_;
             for_each_vector<R>(units, [&](int, auto get, auto put) {
                 Lanes<R> a[Cell::columns];
                 unroll<Cell::columns>([&](auto i) { a[i] = get(gates + i * H_); });
-                put(a_.dcell + at, Cell::whole_dc(a, get(c_now), get(dy) + get(dh), get(dc)));
+                put(trace_.c + at, Cell::whole_dc(a, get(c_now), get(dy) + get(dh), get(dc)));
             });
         }
     }
@@ -364,8 +384,10 @@ protected:
         }
         barrier.wait();  // deltas and operands of all threads are there
         each_row([&](Index k, Index t, Index n) { own.delta[k] = delta_row(t, n); });
-        outer_sum(blocks_, block_count_, own.delta.data(), K, thread, threads_, own.packed.data());
-        if (a_.norms != nullptr) note_steps(t0, t1, thread, own);
+        if (trace_.norms != nullptr)
+            sum_by_step(t0, t1, K, thread, own, barrier);
+        else
+            outer_sum(blocks_, block_count_, own.delta.data(), K, thread, threads_, own.packed.data());
         if (a_.dx != nullptr) {
             constexpr Window window = ih_window<Cell>();
             each_row([&](Index k, Index t, Index n) {
@@ -383,36 +405,42 @@ protected:
         barrier.wait();  // the next chunk writes over deltas and operands
     }
 
-    // |dW(t)| of each step, and where asked for dW_hh(t) and delta: each thread takes some steps.
-    void note_steps(Index t0, Index t1, int thread, const Own& own) const {
-        StepNorms<R> norms(blocks_, N_, kGates * H_, H_, D_, own.packed.data());
+    // outer_sum, and |dW(t)| of each step, and where asked for the steps' shares and delta.
+    void sum_by_step(Index t0, Index t1, Index K, int thread, const Own& own, Barrier& barrier) const {
+        const StepNorms<Cell, R>& steps = steps_[0];
+        if (steps.by_product()) {
+            steps.sum(
+                own.delta.data(), K, t0, t1, [this](Index t) { return sequences_.alive(t); }, thread,
+                threads_, own.packed.data());
+            barrier.wait();
+        } else {
+            outer_sum(blocks_, block_count_, own.delta.data(), K, thread, threads_, own.packed.data());
+        }
         for (Index t = t0 + thread; t < t1; t += threads_) {
-            const Index m = sequences_.alive(t);
-            for (Index i = 0; i < m; ++i) own.delta[i] = delta_row(t, sequences_.at(i));
-            for (int b = 0; b < block_count_; ++b)
-                for (int i = 0; i < blocks_[b].targets; ++i) {
-                    const OuterTarget<R>& target = blocks_[b].target[i];
-                    const bool of_x = target.right == &right_x_;
-                    for (Index r = 0; r < m; ++r) {
-                        const Index n = sequences_.at(r);
-                        own.right[r] = of_x ? a_.x + (t * N_ + n) * D_ : source(t, n, target.right);
-                    }
-                    R* whole = nullptr;
-                    if (!of_x && a_.dweight_hh_steps != nullptr)
-                        whole = a_.dweight_hh_steps + t * kGates * H_ * H_ + (target.weight - a_.dweight_hh);
-                    double* const of_step = a_.norms + 4 * t + (of_x ? 0 : 1);
-                    norms.add(b, i, own.delta.data(), own.right.data(), m, of_step, of_step + 2, whole);
-                }
-            for (int i = 0; i < 4; ++i)
-                a_.norms[4 * t + i] = __builtin_sqrt(larger(a_.norms[4 * t + i], 0.0));
-            if (a_.delta != nullptr)
-                for (Index i = 0; i < N_; ++i) {
-                    const Index n = sequences_.at(i);
-                    R* const to = a_.delta + (t * N_ + n) * kGates * H_;
-                    for (int g = 0; g < kGates; ++g)
-                        for (Index j = 0; j < H_; ++j)
-                            to[g * H_ + j] = i < m ? delta_row(t, n)[Cell::hh_column[g] * H_ + j] : R(0);
-                }
+            if (steps.by_product()) {
+                steps.note(t, t0);
+            } else {
+                const Index m = sequences_.alive(t);
+                for (Index i = 0; i < m; ++i) own.delta[i] = delta_row(t, sequences_.at(i));
+                const auto right = [&](int b, int i, Index r) {
+                    const Index n = sequences_.at(r);
+                    const RightOperand<R>* operand = blocks_[b].target[i].right;
+                    return operand == &right_x_ ? a_.x + (t * N_ + n) * D_ : source(t, n, operand);
+                };
+                steps.by_pairs(t, own.delta.data(), m, right, own.right.data(), thread);
+            }
+            if (trace_.delta != nullptr) note_delta(t);
+        }
+    }
+
+    void note_delta(Index t) const {
+        for (Index i = 0, alive = sequences_.alive(t); i < alive; ++i) {
+            const Index n = sequences_.at(i);
+            for (int g = 0; g < kGates; ++g) {
+                const R* const from = delta_row(t, n) + Cell::hh_column[g] * H_;
+                R* const to = trace_.delta + ((t * N_ + n) * kGates + g) * H_;
+                for (Index j = 0; j < H_; ++j) to[j] = from[j];
+            }
         }
     }
 
@@ -433,7 +461,6 @@ protected:
         clear(a_.dweight_hh, kGates * H_ * H_);
         clear(a_.dbias_ih, kGates * H_);
         clear(a_.dbias_hh, kGates * H_);
-        clear(a_.dweight_hh_steps, a_.dweight_hh_steps != nullptr ? T_ * kGates * H_ * H_ : 0);
     }
 
     const Args& a_;
@@ -452,7 +479,9 @@ protected:
     const Each<Right> right_source_;
     const Each<Own> own_;
     OuterBlock<R> blocks_[Cell::columns];
-    int block_count_ = 0, last_kind_ = -1;
+    const int block_count_;
+    const kernels::TraceArgs<R> trace_;
+    const Each<StepNorms<Cell, R>> steps_;  // one where they are wanted
 };
 
 }  // namespace bptt::BPTT_SET

@@ -1,139 +1,282 @@
-// The norm of each step's own share of a weight gradient, dW(t) = delta_t^T right_t.
+// The norm of each step's own share of a weight gradient, dW(t) = delta_t^T right_t over the step's m rows.
 //
-// Few sequences: |dW(t)|^2 is the sum over pairs (n, m) of (delta_n . delta_m)(right_n . right_m), two small
-// products and no dW(t). Many (or where dW(t) itself is wanted): the product, and its squares.
+// By count of what it adds to a backward pass, which multiplies some 2 m G*H (H+D) times a step:
+//   by pairs     |dW(t)|^2 is the sum over pairs (n, k) of (delta_n . delta_k)(right_n . right_k): m(m+1)/2
+//                dot products of rows as they stand, m^2/2 (G*H + H + D) multiplications, and no dW(t).
+//   by product   dW is the sum of the dW(t), so the same multiplications give both where a chunk's product
+//                ends at each step: none more, but G*H (H+D) numbers are squared and added once a step.
+// Few sequences go by pairs, many (and where dW(t) itself is wanted) by product.
 #pragma once
 
 #include "kernels/blocks.hpp"
+#include "kernels/layout.hpp"
 #include "kernels/outer_sum.hpp"
+#include "kernels/table.hpp"
 
 namespace bptt::BPTT_SET {
 
-// All dot products of some rows: the tiles of C on and above the diagonal.
+// result(i, j, a_i . a_j) for all j <= i < m, in double: the square of a small gradient is no float.
+// rows: their elements [column, column + depth).
 template <class R>
-class Gram {
+class Dots {
 public:
-    explicit Gram(Index most)
-        : panel_(ceil_div(most, kPanel<R>)),
-          packed_(ceil_div(most, kPanel<R>) * kPanel<R> * kDepth),
-          c_(most * most),
-          from_(most),
-          to_(most) {}
-
-    // Of columns [column, column + depth) of rows[0..m-1]. space: kRowSpace elements.
-    void fill_with(const R* const* rows, Index m, Index column, Index depth, R* space) const {
-        fill<R>(c_.data(), m * m, R(0));
-        Panels<R> b{packed_.data(), panel_.data(), 0, ceil_div(m, kPanel<R>)};
-        for (Index p = 0; p < b.count; ++p)
-            panel_[p] = {p * kPanel<R>, static_cast<int>(smaller<Index>(kPanel<R>, m - p * kPanel<R>)),
-                         nullptr};
-        for (Index k0 = 0; k0 < depth; k0 += kDepth) {
-            b.K = smaller(kDepth, depth - k0);
-            for (Index r = 0; r < m; ++r) {
-                from_[r] = rows[r] + column + k0;
-                to_[r] = c_.data() + r * m;
-            }
-            for (Index p = 0; p < b.count; ++p)
-                pack_rows<R, kPanel<R>>(from_.data() + p * kPanel<R>, panel_[p].width, 0, b.K, b.at(p));
-            constexpr Index group = 2 * kTallest;
-            for (Index r = 0; r < m; r += group)
-                product(b, r / kPanel<R>, b.count, from_.data() + r, to_.data() + r, smaller(group, m - r),
-                        space, Into::sum);
-        }
-    }
-
-    // The sum over all pairs of this one's and another's.
-    double dot(const Gram& other, Index m) const {
-        double sum = 0;
-        DoubleSum above;
-        for (Index i = 0; i < m; ++i) {
-            const R *a = c_.data() + i * m, *b = other.c_.data() + i * m;
-            sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
-            for_each_vector<R>(Range{i + 1, m}, [&](int, auto get, auto) { above.add(get(a) * get(b)); });
-        }
-        return sum + 2 * above.total();
+    template <class Result>
+    static void of(const R* const* rows, Index m, Index column, Index depth, Result&& result) {
+        Index i = 0;
+        for (; i + 4 <= m; i += 4) of_rows<4>(rows, i, {column, column + depth}, result);
+        for (; i < m; ++i) of_rows<1>(rows, i, {column, column + depth}, result);
     }
 
 private:
-    Space<Panel<R>> panel_;
-    Space<R> packed_, c_;
-    Space<const R*> from_;
-    Space<R*> to_;
+    // A vector of R in double: one vector, or two.
+    static constexpr int kParts = sizeof(R) == sizeof(double) ? 1 : 2;
+    struct Wide {
+        Lanes<double> part[kParts];
+        Wide() = default;
+        BPTT_INLINE explicit Wide(Lanes<R> x) {
+            if constexpr (kParts == 1)
+                part[0] = x;
+            else
+                widen(x.v, part[0].v, part[1].v);
+        }
+    };
+
+    template <int height, class Result>
+    static void of_rows(const R* const* rows, Index i, Range columns, Result& result) {
+        Index j = 0;
+        for (; j + 2 <= i + height; j += 2) block<height, 2>(rows, i, j, columns, result);
+        if (j < i + height) block<height, 1>(rows, i, j, columns, result);
+    }
+
+    template <int height, int width, class Result>
+    static void block(const R* const* rows, Index i, Index j, Range columns, Result& result) {
+        Lanes<double> sum[height][width];
+        unroll<height>([&](auto a) { unroll<width>([&](auto b) { sum[a][b] = Lanes<double>(0.0); }); });
+        for_each_vector<R>(columns, [&](int, auto get, auto) BPTT_ALWAYS {
+            Wide right[width];
+            unroll<width>([&](auto b) BPTT_ALWAYS { right[b] = Wide(get(rows[j + b])); });
+            unroll<height>([&](auto a) BPTT_ALWAYS {
+                const Wide left(get(rows[i + a]));
+                unroll<width>([&](auto b) BPTT_ALWAYS {
+                    unroll<kParts>([&](auto p) BPTT_ALWAYS {
+                        sum[a][b] = fma(left.part[p], right[b].part[p], sum[a][b]);
+                    });
+                });
+            });
+        });
+        unroll<height>([&](auto a) {
+            unroll<width>([&](auto b) {
+                if (j + b <= i + a) result(i + a, j + b, sum_of_lanes(sum[a][b]));
+            });
+        });
+    }
 };
 
-template <class R>
+template <class Cell, class R>
 class StepNorms {
 public:
-    // Of at most N rows. blocks: of the weights' gradients; space: room for a product's packed rows.
-    StepNorms(const OuterBlock<R>* blocks, Index N, Index GH, Index H, Index D, R* space)
-        : blocks_(blocks),
-          space_(space),
-          by_pairs_(cheaper_by_pairs(N, GH, H)),
-          of_delta_(by_pairs_ ? N : 0),
-          of_right_(by_pairs_ ? N : 0),
-          sums_(GH),
-          scratch_(by_pairs_ ? 0 : GH * larger(H, D)),
-          right_h_(H, N),
-          right_x_(D, N) {}
-
-    // Adds a block's share of |dW(t)|^2 with its i-th target to *norm, and of |db(t)|^2 to *bias.
-    // whole: where the block's rows of dW(t) are to be added, or null. A block's targets come in their order.
-    void add(int block, int i, const R* const* delta, const R* const* right, Index m, double* norm,
-             double* bias, R* whole) {
-        const OuterBlock<R>& its = blocks_[block];
-        const Index columns = its.target[i].right->columns;
-        if (m == 0) return;
-        if (i == 0) {
-            delta_is_there_ = false;
-            of_bias_ = column_squares(delta, m, its);  // the same for both targets
-        }
-        *bias += of_bias_;
-        if (whole == nullptr && by_pairs_) {
-            if (!delta_is_there_) of_delta_.fill_with(delta, m, its.column, its.count, space_);
-            delta_is_there_ = true;
-            of_right_.fill_with(right, m, 0, columns, space_);
-            *norm += of_delta_.dot(of_right_, m);
-            return;
-        }
-        const bool of_h = columns == right_h_.columns;
-        const RightOperand<R>& operand = of_h ? right_h_ : right_x_;
-        operand.pack(right, m, 0, 1);
-        R* const to = whole != nullptr ? whole : scratch_.data();
-        if (whole == nullptr) fill<R>(to, its.count * columns, R(0));
-        const OuterBlock<R> alone{its.column, its.count, {{&operand, to, columns, nullptr}, {}}, 1};
-        outer_sum(&alone, 1, delta, m, 0, 1, space_);
-        *norm += squares(to, its.count * columns);
+    // Of a call whose dW is made of these blocks; x: the operand that packs the input. At most `chunk` steps
+    // at a time, by `threads` threads.
+    StepNorms(int, const kernels::TraceArgs<R>& trace, const Dims& dims, const OuterBlock<R>* blocks,
+              int count, const RightOperand<R>* x, Index chunk, int threads)
+        : trace_(trace),
+          N_(dims.N),
+          H_(dims.H),
+          GH_(Cell::gates * dims.H),
+          blocks_(blocks),
+          count_(count),
+          x_(x),
+          width_(ceil_div(larger(dims.H, dims.D), kPanel<R>) * kPanel<R>),
+          by_product_(trace.weight_hh != nullptr || cheaper_by_product(dims)),
+          tiles_(tiles_of(blocks, count)),
+          panel_(width_ / kPanel<R>),
+          zeros_(kPanel<R>),
+          squares_(by_product_ ? 2 * chunk * tiles_ : 0),
+          room_(threads * room()),
+          dots_(by_product_ ? 0 : threads * pairs()) {
+        fill<R>(zeros_.data(), kPanel<R>, R(0));
+        for (Index p = 0; p < width_ / kPanel<R>; ++p) panel_[p] = {p * kPanel<R>, kPanel<R>, zeros_.data()};
     }
 
-private:
-    // N^2 (GH + H) / 2 against N GH H products.
-    static bool cheaper_by_pairs(Index N, Index GH, Index H) { return N * (GH + H) < 2 * GH * H; }
+    bool by_product() const { return by_product_; }
 
-    double column_squares(const R* const* delta, Index m, const OuterBlock<R>& block) const {
-        R* const sums = sums_.data();
+    // ---- by product --------------------------------------------------------------------------------------
+
+    // In place of outer_sum: this thread's share of the chunk's dW, and of what each step's share of it
+    // squares to. rows(t): how many of delta's rows are step t's. space: kColumnSpace elements.
+    template <class RowsOf>
+    void sum(const R* const* delta, Index K, Index t0, Index t1, RowsOf&& rows, int thread, int threads,
+             R* space) const {
+        const Range mine = share(tiles_, thread, threads);
+        for (Index at = mine.first; at < mine.last; ++at) {
+            const auto [b, i, tile] = place_of(at);
+            const OuterBlock<R>& block = blocks_[b];
+            Index k = 0;
+            for (Index t = t0; t < t1; k += rows(t++))
+                step(block, i, share(block.count, tile, block.tiles()), delta, {k, k + rows(t)}, K, t,
+                     squares_.data() + 2 * ((t - t0) * tiles_ + at), thread, space);
+        }
+    }
+
+    // Once all threads have done their share: the norms of step t.
+    void note(Index t, Index t0) const {
+        const double* from = squares_.data() + 2 * (t - t0) * tiles_;
+        double* const to = trace_.norms + 4 * t;
+        for (Index at = 0; at < tiles_; ++at, from += 2) {
+            const Place place = place_of(at);
+            const int which = kind(place.block, place.target);
+            to[which] += from[0];
+            to[which + 2] += from[1];
+        }
+        roots(to);
+    }
+
+    // ---- by pairs ----------------------------------------------------------------------------------------
+
+    // The norms of step t. delta: its m rows; right(b, i, r): what row r is multiplied with for that target.
+    template <class Right>
+    void by_pairs(Index t, const R* const* delta, Index m, Right&& right, const R** rows, int thread) const {
+        double* const to = trace_.norms + 4 * t;
+        double* const dots = dots_.data() + thread * pairs();
+        for (int b = 0; b < count_; ++b) {
+            const OuterBlock<R>& block = blocks_[b];
+            Dots<R>::of(delta, m, block.column, block.count,
+                        [&](Index i, Index j, double dot) { dots[i * m + j] = i == j ? dot : 2 * dot; });
+            const double of_bias = column_squares(delta, m, block, thread);
+            for (int i = 0; i < block.targets; ++i) {
+                for (Index r = 0; r < m; ++r) rows[r] = right(b, i, r);
+                double sum = 0;
+                Dots<R>::of(rows, m, 0, block.target[i].right->columns,
+                            [&](Index n, Index k, double dot) { sum += dots[n * m + k] * dot; });
+                to[kind(b, i)] += sum;
+                to[kind(b, i) + 2] += of_bias;
+            }
+        }
+        roots(to);
+    }
+
+    // Whether a block's target is dW_ih (0) or dW_hh (1): the place of its norm.
+    int kind(int b, int i) const { return blocks_[b].target[i].right == x_ ? 0 : 1; }
+
+private:
+    // Cycles of either way, as measured: a pair's vectors and the sums of its lanes; squares and sums of
+    // dW(t).
+    static bool cheaper_by_product(const Dims& dims) {
+        const double vector = Vec<R>::size, N = static_cast<double>(dims.N), H = static_cast<double>(dims.H),
+                     D = static_cast<double>(dims.D), GH = Cell::gates * H;
+        return N * (N + 1) / 2 * ((GH + H + D) * 1.5 / vector + 30) > GH * (H + D) * 5 / vector;
+    }
+
+    // Tiles are whole rows of a target: those of a block's first target, then of its second, then the next
+    // block's.
+    struct Place {
+        int block, target;
+        Index tile;
+    };
+    Place place_of(Index at) const {
+        int b = 0;
+        for (; at >= blocks_[b].tiles() * blocks_[b].targets; ++b)
+            at -= blocks_[b].tiles() * blocks_[b].targets;
+        return {b, static_cast<int>(at / blocks_[b].tiles()), at % blocks_[b].tiles()};
+    }
+    static Index tiles_of(const OuterBlock<R>* blocks, int count) {
+        Index sum = 0;
+        for (int b = 0; b < count; ++b) sum += blocks[b].tiles() * blocks[b].targets;
+        return sum;
+    }
+
+    Index pairs() const { return N_ * N_; }
+    Index room() const { return by_product_ ? kTallest * width_ : Cell::columns * H_; }
+
+    // Rows `rows` of a block's target i: adds to dW what step t's rows k of delta give, and writes down its
+    // squares and the bias's.
+    void step(const OuterBlock<R>& block, int i, Range rows, const R* const* delta, Range k, Index K, Index t,
+              double* squares, int thread, R* space) const {
+        const OuterTarget<R>& target = block.target[i];
+        const int M = static_cast<int>(rows.count());
+        const bool of_x = target.right == x_;
+        const Index columns = target.right->columns;
+        const Index first =
+            gate_of_column<Cell>(of_x ? Cell::ih_column : Cell::hh_column, block.column / H_) * H_ +
+            rows.first;
+        R sums[kPack<R>] = {};
+        R* to[kTallest];
+        for (int r = 0; r < M; ++r) to[r] = room_.data() + thread * room() + r * width_;
+        const Panels<R> right{target.right->panels.data + k.first * kPanel<R>, panel_.data(), K,
+                              target.right->panels.count};
+        for (Index k0 = k.first; k0 == k.first || k0 < k.last; k0 += kDepth) {
+            const Index depth = smaller(kDepth, k.last - k0);
+            pack_columns<R, kPack<R>>(delta + k0, depth, block.column + rows.first, M, space);
+            const R* packed = space;
+            tiles<R, true>(M, right, 0, right.count, k0 - k.first, depth, &packed, to, Into::chain);
+            add_column_sums(space, depth, M, sums);
+        }
+
+        R* const weight = target.weight + rows.first * target.stride;
+        R* whole = of_x ? trace_.weight_ih : trace_.weight_hh;
+        if (whole != nullptr) {
+            whole += (t * GH_ + first) * columns;
+            for (int r = 0; r < M; ++r)
+                for (Index j = 0; j < columns; ++j) whole[r * columns + j] = to[r][j];
+        }
+        DoubleSum sum, other;  // two chains: of even rows, of odd ones
+        int r = 0;
+        for (; r + 2 <= M; r += 2)
+            for_each_vector<R>(Range{0, columns}, [&](int, auto get, auto put) BPTT_ALWAYS {
+                const Lanes<R> value = get(to[r]), below = get(to[r + 1]);
+                put(weight + r * target.stride, get(weight + r * target.stride) + value);
+                put(weight + (r + 1) * target.stride, get(weight + (r + 1) * target.stride) + below);
+                sum.add_square(value);
+                other.add_square(below);
+            });
+        if (r < M)
+            for_each_vector<R>(Range{0, columns}, [&](int, auto get, auto put) BPTT_ALWAYS {
+                const Lanes<R> value = get(to[r]);
+                put(weight + r * target.stride, get(weight + r * target.stride) + value);
+                sum.add_square(value);
+            });
+        squares[0] = sum.total() + other.total();
+
+        R* const bias = of_x ? trace_.bias_ih : trace_.bias_hh;
+        squares[1] = 0;
+        for (r = 0; r < M; ++r) {
+            if (target.bias != nullptr) target.bias[rows.first + r] += sums[r];
+            if (bias != nullptr) bias[t * GH_ + first + r] = sums[r];
+            squares[1] += static_cast<double>(sums[r]) * static_cast<double>(sums[r]);
+        }
+    }
+
+    double column_squares(const R* const* delta, Index m, const OuterBlock<R>& block, int thread) const {
+        R* const sums = room_.data() + thread * room();
         fill<R>(sums, block.count, R(0));
         for (Index r = 0; r < m; ++r) {
             const R* const row = delta[r] + block.column;
             for_each_vector<R>(Range{0, block.count},
-                               [&](int, auto get, auto put) { put(sums, get(sums) + get(row)); });
+                               [&](int, auto get, auto put) BPTT_ALWAYS { put(sums, get(sums) + get(row)); });
         }
-        return squares(sums, block.count);
-    }
-
-    static double squares(const R* values, Index count) {
         DoubleSum sum;
-        for_each_vector<R>(Range{0, count}, [&](int, auto get, auto) { sum.add_square(get(values)); });
+        for_each_vector<R>(Range{0, block.count},
+                           [&](int, auto get, auto) BPTT_ALWAYS { sum.add_square(get(sums)); });
         return sum.total();
     }
 
+    static void roots(double* norms) {
+        for (int i = 0; i < 4; ++i) norms[i] = __builtin_sqrt(larger(norms[i], 0.0));
+    }
+
+    const kernels::TraceArgs<R> trace_;
+    const Index N_, H_, GH_;
     const OuterBlock<R>* blocks_;
-    R* space_;
-    const bool by_pairs_;
-    const Gram<R> of_delta_, of_right_;
-    const Space<R> sums_, scratch_;
-    const RightOperand<R> right_h_, right_x_;
-    bool delta_is_there_ = false;  // of this block
-    double of_bias_ = 0;
+    const int count_;
+    const RightOperand<R>* x_;
+    const Index width_;  // of a tile's rows: all columns, in whole panels
+    const bool by_product_;
+    const Index tiles_;
+    const Space<Panel<R>> panel_;  // of such a tile, each from zero
+    const Space<R> zeros_;
+    const Space<double> squares_;  // (step, tile, 2): of the weight's and the bias's share
+    const Space<R> room_;
+    const Space<double> dots_;
 };
 
 }  // namespace bptt::BPTT_SET

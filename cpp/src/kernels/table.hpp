@@ -24,6 +24,17 @@ struct ForwardArgs {
     int threads;
 };
 
+// What a look at the gradient's way wants of a backward call; null: not wanted.
+template <class R>
+struct TraceArgs {
+    R* recurrent;   // (T, N, H): of dL/dh_t what step t+1 handed back; zeroed beyond lengths
+    R* c;           // (T, N, H): dL/dc_t, where the cell has a c; likewise
+    double* norms;  // (T, 4): of weight_ih, weight_hh, bias_ih, bias_hh; zeroed
+    // With norms only, all or none: each step's share of the gradients (T, ...), and
+    R *weight_ih, *weight_hh, *bias_ih, *bias_hh;
+    R* delta;  // (T, N, G*H): dL/d(W_hh h + b_hh)
+};
+
 template <class R>
 struct BackwardArgs {
     Dims dims;
@@ -39,12 +50,7 @@ struct BackwardArgs {
     R *dweight_ih, *dweight_hh;
     R *dbias_ih, *dbias_hh;  // both or neither
     int threads;
-    // What a look at the gradient's way wants besides; null: not wanted.
-    R* recurrent;         // (T, N, H): of dL/dh_t what step t+1 handed back; zeroed beyond lengths
-    R* dcell;             // (T, N, H): dL/dc_t, where the cell has a c; likewise
-    double* norms;        // (T, 4): of weight_ih, weight_hh, bias_ih, bias_hh; zeroed
-    R* dweight_hh_steps;  // (T, G*H, H), with norms only
-    R* delta;             // (T, N, G*H): dL/d(W_hh h + b_hh), with norms only
+    TraceArgs<R> trace;
 };
 
 // Rows of gradient are (slot, n) for slot = 0..max_lag+1. Slot s mod (max_lag+1) is what the loss at step s

@@ -56,7 +56,8 @@ def gradient_flow(
         lengths, reset, state: as for `forward`.
         per_lag: False leaves the lags out: what is by step costs hardly more than a backward pass.
         by_way: split each lag of the LSTMs by way, through c alone or through h; doubles the cost.
-        full: also keep W_hh's gradient of every step and of every lag, and delta.
+        full: also keep every step's share of all weights' and biases' gradients, delta, and W_hh's
+            gradient of every lag.
 
     Returns:
         A `Flow`. Parameters and tapes are left as they were.
@@ -124,8 +125,8 @@ def _by_step(
             dy = dx
         else:
             dy = np.ascontiguousarray(dy)
-            grads, recurrent, dc, norms, weight_hh, delta = _core.backward_traced(
-                stage.tape, dy, None, None, full, full
+            grads, recurrent, dc, norms, shares, delta = _core.backward_traced(
+                stage.tape, dy, None, None, full
             )
             flow = LayerFlow(
                 stage.name,
@@ -137,7 +138,10 @@ def _by_step(
                 weight_hh=grads[4],
                 valid_steps=T * N if alive is None else int(alive.sum()),
                 norms_by_step=norms,
-                weight_hh_by_step=weight_hh,
+                weight_ih_by_step=shares[0],
+                weight_hh_by_step=shares[1],
+                bias_ih_by_step=shares[2],
+                bias_hh_by_step=shares[3],
                 delta=delta,
             )
             ways.append(_Way(place, stage.tape, dy, flow))

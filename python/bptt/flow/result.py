@@ -59,8 +59,12 @@ class LayerFlow:
     weight_hh: Array  #: (G*H, H): dL/dW_hh
     valid_steps: int  #: (step, sequence) pairs that count: N*T without lengths
     norms_by_step: Array  #: (T, 4): |dW_ih(t)|, |dW_hh(t)|, |db_ih(t)|, |db_hh(t)|
-    weight_hh_by_step: Array | None = None  #: (T, G*H, H), where asked for
-    delta: Array | None = None  #: (T, N, G*H): dL/d(W_hh h + b_hh), where asked for
+    # Where asked for; the biases' also of a layer without biases, which might have had them.
+    weight_ih_by_step: Array | None = None  #: (T, G*H, D): dW_ih(t), which sum to dL/dW_ih
+    weight_hh_by_step: Array | None = None  #: (T, G*H, H): dW_hh(t)
+    bias_ih_by_step: Array | None = None  #: (T, G*H): db_ih(t)
+    bias_hh_by_step: Array | None = None  #: (T, G*H): db_hh(t)
+    delta: Array | None = None  #: (T, N, G*H): dL/d(W_hh h + b_hh), likewise
     # What follows is of the lags; without them it is empty.
     norm_by_lag: Array = field(default_factory=lambda: np.zeros(0))  #: (max_lag+1,): |D[k]|
     cosine_by_lag: Array = field(default_factory=lambda: np.zeros(0))  #: of D[k] to dL/dW_hh
