@@ -8,7 +8,7 @@ from typing import Any
 
 import peers
 from common import Row, Run, inference_traffic, main
-from training import OUR_SHAPES, PEERS_SHAPES
+from training import layer_rows
 
 from bptt import bench
 
@@ -38,18 +38,13 @@ def contestants(problem: bench.Problem, threads: int) -> dict[str, bench.Contest
 
 
 def rows(run: Run) -> Iterator[Row]:
-    quick = [PEERS_SHAPES[i] for i in (0, 2, 4)]
-    shapes = run.choose([(5, 2, 3, 4), (3, 1, 2, 9)], quick, [*PEERS_SHAPES, *OUR_SHAPES])
-    for shape in shapes:
-        for cell in bench.LAYERS:
-            problem = bench.Problem(cell, *shape)
-            yield run.row(
-                "inference",
-                contestants(problem, run.threads),
-                flop=problem.flop // 3,
-                traffic=inference_traffic(problem),
-                **problem._asdict(),
-            )
+    yield from layer_rows(
+        run,
+        "inference",
+        lambda problem: contestants(problem, run.threads),
+        lambda problem: problem.flop // 3,
+        inference_traffic,
+    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from common import Row, Run, main, training_traffic
 
@@ -24,19 +24,30 @@ PEERS_SHAPES = [  # T, N, D, H
 OUR_SHAPES = [(100, 3, 1, 100), (100, 20, 50, 100), (200, 8, 10, 20), (50, 4, 300, 500)]
 
 
-def rows(run: Run) -> Iterator[Row]:
+def layer_rows(
+    run: Run,
+    benchmark: str,
+    contestants: Callable[[bench.Problem], dict[str, bench.Contestant]],
+    flop: Callable[[bench.Problem], int],
+    traffic: Callable[[bench.Problem], int],
+) -> Iterator[Row]:
+    """A row for each shape and each cell."""
     quick = [PEERS_SHAPES[i] for i in (0, 2, 4)]
     shapes = run.choose([(5, 2, 3, 4), (3, 1, 2, 9)], quick, [*PEERS_SHAPES, *OUR_SHAPES])
     for shape in shapes:
         for cell in bench.LAYERS:
             problem = bench.Problem(cell, *shape)
             yield run.row(
-                "training",
-                bench.training(problem),
-                flop=problem.flop,
-                traffic=training_traffic(problem),
+                benchmark,
+                contestants(problem),
+                flop=flop(problem),
+                traffic=traffic(problem),
                 **problem._asdict(),
             )
+
+
+def rows(run: Run) -> Iterator[Row]:
+    yield from layer_rows(run, "training", bench.training, lambda p: p.flop, training_traffic)
 
 
 if __name__ == "__main__":

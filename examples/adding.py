@@ -25,17 +25,16 @@ def problems(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
 
 
 rng = np.random.default_rng(0)
-data = bptt.Sequences(*problems(COUNT, rng), batch_size=64, per="sequence")
+data = bptt.Sequences(*problems(COUNT, rng), batch_size=32, per="sequence")
 held_out = bptt.Sequences(*problems(COUNT // 10, rng), batch_size=500, per="sequence")
 baseline = float(np.mean((held_out.target - 1) ** 2))
 
 for cell in (bptt.LSTM, bptt.GRU):
     start = time.perf_counter()
     model = bptt.Sequential(cell(2, 64, seed=0), bptt.Linear(64, 1, seed=1))
-    if cell is bptt.LSTM:  # it remembers from the start: forget gates are open
-        bptt.init.forget_bias(model.layers[0], 3.0)
+    bptt.init.chrono(model.layers[0], longest=T, seed=2)  # its gates span T steps
     trainer = bptt.Trainer(
-        model, bptt.losses.mse, bptt.optim.Adam(lr=3e-3), clip_norm=1.0,
+        model, bptt.losses.mse, bptt.optim.Adam(lr=1e-2), clip_norm=1.0,
         callbacks=[bptt.callbacks.EarlyStopping(patience=EPOCHS, goal=1e-3)],
     )  # fmt: skip
     trainer.fit(data, epochs=EPOCHS, held_out=held_out, progress=False)

@@ -1,5 +1,6 @@
-"""Sunspots, one year ahead: statsmodels' series (yearly means from 1700 to 2008), the last 60 years
-held out. The seasonal naive forecast is the number of eleven years before, one solar cycle."""
+"""Sunspots, one year ahead: statsmodels' series, which is yearly (means of 1700 to 2008; it has no
+monthly one), the last 60 years held out. The season is the solar cycle of some eleven years: the
+seasonal naive forecast is the number of eleven years before."""
 
 import sys
 import time

@@ -304,7 +304,8 @@ def backward(
         dh = np.where(alive, np.where(fresh, 0, back), dh)
         dc = np.where(alive, np.where(fresh, 0, dc_prev), dc)
 
-    count = max(1, int(tape.lengths.sum())) if reduction == "mean" else 1
+    counts = {"sum": 1, "mean": tape.lengths.sum(), "mean_sequences": (tape.lengths > 0).sum()}
+    count = max(1, int(counts[reduction]))
     biases = weights.bias_ih is not None
     return Gradients(
         dx,

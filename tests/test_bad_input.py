@@ -128,7 +128,10 @@ def test_backward(network: Network) -> None:
         said = refusal(ValueError, lambda: call_backward(network, tape, dstate=wrong))
         assert said == f"{where}: dstate has shape (3, 2), expected (N, H) = (3, 6)"
     said = refusal(ValueError, lambda: call_backward(network, tape, reduction="median"))
-    assert said == f"{where}: reduction is 'median' (str), expected one of 'sum', 'mean'"
+    names = '"mean", "sum" or "mean_sequences"'
+    assert said == f'{where}: reduction is "median", expected {names}'
+    said = refusal(TypeError, lambda: call_backward(network, tape, reduction=None))
+    assert said == f"{where}: reduction is a NoneType, expected a str"
     # None of these calls used the tape up.
     assert not tape.consumed
     call_backward(network, tape)

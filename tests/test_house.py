@@ -31,7 +31,7 @@ MAY_INCLUDE = {
     "include/bptt/model_stream.hpp": ["bptt/handover.hpp", "bptt/layers.hpp"],
     "include/bptt/*": ["bptt/types.hpp"],
     "examples/*": ["bptt/*", "training.hpp"],
-    "bindings/*": ["bptt/*", "bind.hpp", "numpy.hpp", "tape.hpp"],
+    "bindings/*": ["bptt/*", "bind.hpp", "numpy.hpp", "reduction.hpp", "tape.hpp"],
     "src/kernels/cells/*": ["kernels/cells/cell.hpp", "kernels/vector.hpp"],
     "src/kernels/products.hpp": ["kernels/vector.hpp"],
     "src/kernels/vector.hpp": ["kernels/common.hpp"],
@@ -145,7 +145,7 @@ MAY_IMPORT = {
     "paths": set(),
     "average": {"_validate", "layers"},
     "history": {"_validate"},
-    "data": {"_validate", "layers", "layers.base", "losses", "schedule"},
+    "data": {"_validate", "layers", "layers.base", "losses", "schedule", "states"},
     "callbacks": {"_validate", "dynamics", "history", "layers", "progress"},
     "progress": {"data", "history", "schedule"},
     "checkpoint": {

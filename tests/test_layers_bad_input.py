@@ -150,6 +150,11 @@ LAYERS = [bptt.RNN, bptt.LSTM, bptt.GRU]
             r"lengths\[1\] is -1, expected 0 <= length",
         ),
         ({"lengths": np.array([1, 2, 3])}, ValueError, r"lengths\[2\] is 3, expected .* T = 2"),
+        (
+            {"lengths": np.array([1, 2**64 - 1, 2], np.uint64)},
+            ValueError,
+            r"lengths\[1\] is at least 9223372036854775807, expected 0 <= length",
+        ),
         ({"lengths": np.array([1, 2])}, ValueError, r"lengths has shape \(2,\), expected \(N,\)"),
         ({"lengths": np.ones(3)}, TypeError, "lengths has dtype float64, expected integers"),
         ({"lengths": np.ones(3, bool)}, TypeError, "lengths has dtype bool, expected integers"),

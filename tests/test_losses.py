@@ -137,12 +137,31 @@ def test_large_logits_do_not_overflow(dtype):
     logits = np.array([[1e4, -1e4, 0]], dtype)
     value, gradient = bptt.losses.softmax_cross_entropy(logits, np.array([1]))
     assert value == pytest.approx(2e4)
-    assert gradient.tolist() == [[1, -1, pytest.approx(0, abs=1e-37)]]
+    assert gradient.tolist() == [[1, -1, 0]]
     value, gradient = bptt.losses.binary_cross_entropy_with_logits(
         logits, np.array([[0, 1, 0]], dtype), reduction="sum"
     )
     assert value == pytest.approx(2e4 + math.log(2))
     assert gradient.tolist() == [[1, -1, 0.5]]
+
+
+@both
+@pytest.mark.parametrize("V", [3, 7, 40])
+def test_a_class_of_minus_infinity_is_as_good_as_not_there(dtype, V, rng):
+    prediction, target = draw("softmax_cross_entropy", (6, V), rng, dtype)
+    there = np.arange(V) % 3 != 1
+    target = np.flatnonzero(there)[target % there.sum()]
+    prediction[:, ~there] = -np.inf
+    value, gradient = bptt.losses.softmax_cross_entropy(prediction, target)
+    fewer = np.ascontiguousarray(prediction[:, there])
+    expected, its = bptt.losses.softmax_cross_entropy(fewer, np.cumsum(there)[target] - 1)
+    assert value == pytest.approx(expected, rel=1e-6 if dtype == np.float32 else 1e-14)
+    assert_close(gradient[:, there], its, 1e-6 if dtype == np.float32 else 1e-14)
+    assert not gradient[:, ~there].any()
+    value, gradient = bptt.losses.softmax_cross_entropy(prediction, np.ones(6, int))
+    assert value == math.inf
+    prediction[:, 0] = math.nan  # as before: nothing hides it
+    assert math.isnan(bptt.losses.softmax_cross_entropy(prediction, target)[0])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.uint64])
@@ -203,6 +222,30 @@ def test_a_target_outside_the_vocabulary_is_refused(bad):
     target = np.array([[0, 1], [bad, 4]])
     with pytest.raises(ValueError, match=rf"softmax_cross_entropy: target.*{bad}"):
         bptt.losses.softmax_cross_entropy(np.zeros((2, 2, 5)), target)
+
+
+def test_a_target_that_wraps_round_is_refused():
+    most = np.array([0, 2**64 - 1], np.uint64)  # as -1 it would be ignored
+    with pytest.raises(ValueError, match=r"target\[1\] is at least 9223372036854775807, expected"):
+        bptt.losses.softmax_cross_entropy(np.zeros((2, 5)), most, ignore_index=-1)
+
+
+@both
+@pytest.mark.parametrize("bad", [-0.25, 1.5, math.nan, math.inf])
+def test_targets_of_the_binary_loss_are_probabilities(dtype, bad):
+    bce = bptt.losses.binary_cross_entropy_with_logits
+    prediction, target = np.zeros((2, 3, 4), dtype), np.ones((2, 3, 4), dtype)
+    target[1, 2, 0] = bad
+    text = rf"target\[1, 2, 0\] is -?{bad:f}, expected 0 <= target <= 1$"
+    with pytest.raises(ValueError, match=rf"^binary_cross_entropy_with_logits: {text}"):
+        bce(prediction, target)
+    for shape in ((2, 3), (2, 3, 4)):  # what is masked out is not read
+        mask = np.ones(shape, bool)
+        mask[(1, 2, 0)[: len(shape)]] = False
+        assert bce(prediction, target, mask)[0] == pytest.approx(math.log(2))
+        mask = ~mask
+        with pytest.raises(ValueError, match=text):
+            bce(prediction, target, mask)
 
 
 @pytest.mark.parametrize("kind", [bool, np.float64])

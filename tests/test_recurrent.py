@@ -44,11 +44,17 @@ def check(cell: str, dtype: Any, shape: tuple[int, ...], seed: int, reduction: s
 
 @precisions
 @cells
-@given(shape=shapes, seed=seeds, reduction=st.sampled_from(["sum", "mean"]), given=flags)
+@given(
+    shape=shapes,
+    seed=seeds,
+    reduction=st.sampled_from(["sum", "mean", "mean_sequences"]),
+    given=flags,
+)
 @example(shape=(0, 0, 1, 1), seed=0, reduction="mean", given=EVERYTHING)
 @example(shape=(0, 3, 2, 5), seed=0, reduction="mean", given=EVERYTHING)
 @example(shape=(0, 3, 2, 5), seed=0, reduction="mean", given=BACKWARDS)
 @example(shape=(4, 0, 2, 5), seed=0, reduction="mean", given=EVERYTHING)
+@example(shape=(0, 3, 2, 5), seed=0, reduction="mean_sequences", given=EVERYTHING)
 @example(shape=(5, 3, 2, 4), seed=0, reduction="sum", given=NOTHING)
 def test_equals_the_reference(
     cell: str,

@@ -243,6 +243,23 @@ def test_windows_that_make_no_sense_are_refused(k1, k2, error, sentence):
         bptt.TruncatedBPTT(k1, k2)
 
 
+@pytest.mark.parametrize("k1", [1, 3, 5, 6, 9])
+def test_both_directions_are_refused_unless_one_window_is_all(k1, rng):
+    both = bptt.GRU(2, 3, bidirectional=True, dtype=np.float64, seed=1)
+    x, dy = rng.standard_normal((6, 4, 2)), rng.standard_normal((6, 4, 6))
+    for model in (both, bptt.Sequential(bptt.Sequential(both), bptt.Linear(6, 6, dtype=x.dtype))):
+        schedule = bptt.TruncatedBPTT(k1, k1 + 1)
+        if k1 >= 6:
+            (update,) = schedule.run(model, inner_product, x, dy)
+            expected = model.backward(model.forward(x)[2], dy).parameters
+            for name, gradient in expected.items():
+                assert_close(update.gradients[name], gradient, 1e-12)
+        else:
+            wanted = r"^TruncatedBPTT.run: GRU\(2, 3, .*\) is bidirectional, expected layers of one"
+            with pytest.raises(ValueError, match=wanted):
+                schedule.run(model, inner_product, x, dy)
+
+
 def test_streams_that_do_not_fit_are_refused_at_once():
     schedule, model = bptt.TruncatedBPTT(2, 2), character_model()
     loss, x = bptt.losses.softmax_cross_entropy, np.zeros((5, 2), np.int64)

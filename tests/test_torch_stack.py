@@ -1,5 +1,7 @@
 """Stacks and directions beside PyTorch's, with PyTorch's parameters and its packed sequences."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -25,34 +27,79 @@ rnn = torch.nn.utils.rnn
     packed=st.booleans(),
 )
 def test_equals_pytorch(name, shape, seed, num_layers, bidirectional, bias, packed):
-    T, N, D, H = shape
+    T, N = shape[:2]
     case = draw(name, shape, seed, num_layers=num_layers, bidirectional=bidirectional, bias=bias)
     if packed:
         case.lengths = np.random.default_rng(seed).integers(1, T, N, endpoint=True)
         case.lengths[0] = T
-    options = {"nonlinearity": "relu"} if name == "RNN relu" else {}
-    theirs = getattr(torch.nn, type(case.layer).__name__)(
-        D,
-        H,
-        num_layers,
-        bias=bias,
-        bidirectional=bidirectional,
+
+    def run(theirs, x, state):
+        if packed:
+            x = rnn.pack_padded_sequence(x, torch.tensor(case.lengths), enforce_sorted=False)
+        y, final = theirs(x, tuple(state) if name == "LSTM" else state[0])
+        return rnn.pad_packed_sequence(y, total_length=T)[0] if packed else y, arrays_of(final)
+
+    check(case, run)
+
+
+@pytest.mark.parametrize("name", ["RNN", "RNN relu", "LSTM", "GRU"])
+@settings(max_examples=25)
+@given(
+    shape=st.tuples(*(st.integers(1, 8) for _ in range(4))),
+    seed=st.integers(0, 2**32 - 1),
+    num_layers=st.integers(1, 3),
+    bidirectional=st.booleans(),
+    bias=st.booleans(),
+    lengths=st.booleans(),
+)
+def test_resets_and_lengths_equal_pytorch_run_piece_by_piece(name, shape, seed, **options):
+    case = draw(name, shape, seed, reset=True, **options)
+    T, N, _, H = shape
+    lengths = np.full(N, T) if case.lengths is None else case.lengths
+
+    def run(theirs, x, state):
+        reverse = [bool(i % case.layer.directions) for i in range(len(state[0]))]
+        ys, finals = [], []
+        for n, length in enumerate(lengths):
+            cuts = [0, *(np.flatnonzero(case.reset[1:length, n]) + 1), length]
+            y, final = [], [s[:, n] for s in state]
+            for a, b in pairwise(cuts) if length else ():
+                at_start, at_end = a == 0 and not case.reset[0, n], b == length
+                is_given = torch.tensor([at_end if r else at_start for r in reverse])[:, None]
+                is_final = torch.tensor([a == 0 if r else at_end for r in reverse])[:, None]
+                begin = [torch.where(is_given, s[:, n], 0.0)[:, None] for s in state]
+                piece, end = theirs(x[a:b, n : n + 1], tuple(begin) if name == "LSTM" else begin[0])
+                ends = zip(arrays_of(end), final, strict=True)
+                final = [torch.where(is_final, e[:, 0], f) for e, f in ends]
+                y.append(piece[:, 0])
+            y.append(torch.zeros(T - length, case.layer.directions * H, dtype=x.dtype))
+            ys.append(torch.cat(y))
+            finals.append(final)
+        return torch.stack(ys, 1), [torch.stack(f, 1) for f in zip(*finals, strict=True)]
+
+    check(case, run)
+
+
+def check(case, run):
+    """That bptt's layer gives the numbers of PyTorch's, which `run(theirs, x, state)` gives: y and
+    the list of final states."""
+    layer = case.layer
+    theirs = getattr(torch.nn, type(layer).__name__)(
+        layer.input_size,
+        layer.hidden_size,
+        layer.num_layers,
+        bias=layer.bias,
+        bidirectional=layer.bidirectional,
         dtype=torch.float64,
-        **options,
+        **({"nonlinearity": "relu"} if case.name == "RNN relu" else {}),
     )
     with torch.no_grad():
         for parameter, p in theirs.named_parameters():
-            p.copy_(torch.from_numpy(case.layer.parameters[parameter]))
-    assert list(case.layer.parameters) == [parameter for parameter, _ in theirs.named_parameters()]
+            p.copy_(torch.from_numpy(layer.parameters[parameter]))
+    assert list(layer.parameters) == [parameter for parameter, _ in theirs.named_parameters()]
 
     leaves = [torch.tensor(a, requires_grad=True) for a in (case.x, *arrays_of(case.state))]
-    x_t = leaves[0]
-    if packed:
-        x_t = rnn.pack_padded_sequence(x_t, torch.tensor(case.lengths), enforce_sorted=False)
-    y_t, state_t = theirs(x_t, tuple(leaves[1:]) if name == "LSTM" else leaves[1])
-    if packed:
-        y_t, _ = rnn.pad_packed_sequence(y_t, total_length=T)
-    finals = arrays_of(state_t)
+    y_t, finals = run(theirs, leaves[0], leaves[1:])
     value = (y_t * torch.tensor(case.dy)).sum()
     for final, d in zip(finals, arrays_of(case.dstate), strict=True):
         value = value + (final * torch.tensor(d)).sum()
@@ -62,10 +109,14 @@ def test_equals_pytorch(name, shape, seed, num_layers, bidirectional, bias, pack
     assert_close(y, y_t.detach().numpy(), 1e-10)
     for a, e in zip(arrays_of(state), finals, strict=True):
         assert_close(a, e.detach().numpy(), 1e-10)
+
+    def gradient(leaf):  # None where no step has a part of it
+        return np.zeros(leaf.shape) if leaf.grad is None else leaf.grad.numpy()
+
     for a, leaf in zip([grads.x, *arrays_of(grads.state)], leaves, strict=True):
-        assert_close(a, leaf.grad.numpy(), 1e-10)
+        assert_close(a, gradient(leaf), 1e-10)
     for parameter, p in theirs.named_parameters():
-        assert_close(grads.parameters[parameter], p.grad.numpy(), 1e-10)
+        assert_close(grads.parameters[parameter], gradient(p), 1e-10)
 
 
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])

@@ -158,6 +158,19 @@ def test_evaluate_is_the_loss_of_the_whole_stream(rng):
         assert t.evaluate(x, target) == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_bidirectional_model_is_evaluated_in_one_piece(rng):
+    # Longer than what is evaluated at once: in pieces the other direction would begin in each.
+    x = rng.standard_normal((600, 2, 3))
+    target = rng.standard_normal((600, 2, 8))
+    model = bptt.LSTM(3, 4, bidirectional=True, dtype=np.float64, seed=1)
+    expected, _ = bptt.losses.mse(model.predict(x)[0], target)
+    t = bptt.Trainer(model, bptt.losses.mse, bptt.optim.Adam())
+    assert t.evaluate(x, target) == pytest.approx(expected, rel=1e-12)
+    t = bptt.Trainer(model, bptt.losses.mse, bptt.optim.Adam(), bptt.TruncatedBPTT(50, 50))
+    with pytest.raises(ValueError, match=r"^TruncatedBPTT.run: LSTM.* is bidirectional"):
+        t.fit(x, target, epochs=1, progress=False)
+
+
 # ---- divergence --------------------------------------------------------------------------------
 
 

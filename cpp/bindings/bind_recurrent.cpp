@@ -1,6 +1,7 @@
 #include <array>
 
 #include "bind.hpp"
+#include "reduction.hpp"
 #include "tape.hpp"
 
 namespace bptt::bindings {
@@ -110,14 +111,15 @@ private:
 
 template <class R>
 py::tuple backward_of(PyTape& owner, HeldTape<R>& held, const std::string& caller, py::handle dy,
-                      py::handle dh, py::handle dc, bool mean, bool retain, Trace<R>* trace = nullptr) {
+                      py::handle dh, py::handle dc, Reduction reduction, bool retain,
+                      Trace<R>* trace = nullptr) {
     const Input<R> dy_in(caller, "dy", dy);
     const HeldState<R> dstate(caller, "dstate", cell_has_c(held.tape.cell), dh, dc);
     const Reader reader(caller, owner);
     Gradients<R> grads;
     {
         py::gil_scoped_release without_gil;
-        grads = backward<R>(held.tape, dy_in, dstate, mean ? Reduction::mean : Reduction::sum, retain, trace);
+        grads = backward<R>(held.tape, dy_in, dstate, reduction, retain, trace);
     }
     return gradients_tuple(grads);
 }
@@ -204,7 +206,7 @@ void register_recurrent(py::module_& module) {
                 Trace<R> trace;
                 trace.full = full;
                 const std::string caller = family(cell_name(held.tape.cell)) + "_backward";
-                py::tuple grads = backward_of(tape, held, caller, dy, dh, dc, false, true, &trace);
+                py::tuple grads = backward_of(tape, held, caller, dy, dh, dc, Reduction::sum, true, &trace);
                 return py::make_tuple(grads, to_numpy(trace.recurrent), to_numpy(trace.c),
                                       to_numpy(trace.norms),
                                       py::make_tuple(to_numpy(trace.weight_ih), to_numpy(trace.weight_hh),
@@ -217,15 +219,16 @@ void register_recurrent(py::module_& module) {
 
     module.def(
         "backward",
-        [](py::object tape, const std::string& cell, py::object dy, py::object dh, py::object dc, bool mean,
-           bool retain) {
+        [](py::object tape, const std::string& cell, py::object dy, py::object dh, py::object dc,
+           py::object reduction, bool retain) {
             const std::string caller = cell + "_backward";
             PyTape& its = tape_of(caller, cell, tape);
+            const Reduction reduce = reduction_of(caller, reduction);
             return its.visit(
-                [&](auto& held) { return backward_of(its, held, caller, dy, dh, dc, mean, retain); });
+                [&](auto& held) { return backward_of(its, held, caller, dy, dh, dc, reduce, retain); });
         },
         py::arg("tape"), py::arg("cell"), py::arg("dy").none(true), py::arg("dh").none(true),
-        py::arg("dc").none(true), py::arg("mean"), py::arg("retain"));
+        py::arg("dc").none(true), py::arg("reduction"), py::arg("retain"));
 
     module.def(
         "forward_both",

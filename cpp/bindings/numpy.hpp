@@ -7,6 +7,7 @@
 #include <pybind11/stl.h>
 
 #include <cstring>
+#include <limits>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -85,6 +86,8 @@ public:
             if (kind != 'i' && kind != 'u')
                 type_error(caller,
                            std::string(what) + " has dtype " + dtype_name(array) + ", expected integers");
+            if (kind == 'u' && array.itemsize() == sizeof(R))  // what is too large must not wrap round
+                array = py::module_::import("numpy").attr("minimum")(array, std::numeric_limits<R>::max());
         } else if (!holds<R>(array)) {
             type_error(caller, std::string(what) + " has dtype " + dtype_name(array) + ", expected " +
                                    py::cast<std::string>(py::str(py::dtype::of<R>())));

@@ -98,9 +98,12 @@ Loss<R> gaussian_nll(View<const R> prediction, View<const R> target, View<const 
 template <class R>
 Loss<R> binary_cross_entropy_with_logits(View<const R> prediction, View<const R> target,
                                          View<const bool> mask, Reduction reduction) {
-    return element_loss("binary_cross_entropy_with_logits",
-                        detail::table<kernels::LossTable<R>>().binary_cross_entropy_with_logits, prediction,
-                        target, mask, reduction);
+    constexpr const char* name = "binary_cross_entropy_with_logits";
+    const validate::Caller caller(name);
+    const Index width = validate::element_loss(caller, prediction, target, mask);
+    validate::probabilities(caller, target, mask, width);
+    return element_loss(name, detail::table<kernels::LossTable<R>>().binary_cross_entropy_with_logits,
+                        prediction, target, mask, reduction);
 }
 
 template <class R>

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -21,6 +22,12 @@ inline std::string text(const Shape& shape) {
     std::string out = "(";
     for (int i = 0; i < shape.rank; ++i) out += (i > 0 ? ", " : "") + std::to_string(shape[i]);
     return out + (shape.rank == 1 ? ",)" : ")");
+}
+
+// An integer as it came; of unsigned ones above 2^63 - 1 the bindings make that.
+inline std::string text(std::int64_t value) {
+    const bool is_most = value == std::numeric_limits<std::int64_t>::max();
+    return (is_most ? "at least " : "") + std::to_string(value);
 }
 
 // Who was called; the beginning of each of its sentences.
@@ -125,7 +132,7 @@ inline void steps(const Caller& caller, const Steps& steps, const Dims& dims) {
         caller.shape(steps.lengths, "lengths", {dims.N}, "(N,)");
         for (Index n = 0; n < dims.N; ++n)
             if (steps.lengths.data[n] < 0 || steps.lengths.data[n] > dims.T)
-                caller.fail("lengths[" + std::to_string(n) + "] is " + std::to_string(steps.lengths.data[n]) +
+                caller.fail("lengths[" + std::to_string(n) + "] is " + text(steps.lengths.data[n]) +
                             ", expected 0 <= length <= T = " + std::to_string(dims.T));
     }
     if (steps.reset) caller.shape(steps.reset, "reset", {dims.T, dims.N}, "(T, N)");
@@ -206,7 +213,7 @@ inline void indices(const Caller& caller, const View<const std::int64_t>& index,
     for (Index i = 0; i < count; ++i) {
         const std::int64_t value = index.data[i];
         if ((value < 0 || value >= V) && (!mask || mask.data[i]))
-            caller.fail(what + position(index.shape, i) + " is " + std::to_string(value) +
+            caller.fail(what + position(index.shape, i) + " is " + text(value) +
                         ", expected 0 <= index < V = " + std::to_string(V));
     }
 }
@@ -248,6 +255,21 @@ Index element_loss(const Caller& caller, const View<const R>& prediction, const 
                     " or (...) = " + text(rows));
     caller.present(mask, "mask");
     return expected[rank - 1];
+}
+
+// That valid targets of a binary loss are probabilities. An entry of the mask speaks of `width` of them.
+template <class R>
+void probabilities(const Caller& caller, const View<const R>& target, const View<const bool>& mask,
+                   Index width) {
+    const auto fits = [](R p) { return (p >= 0) & (p <= 1); };
+    const Index count = target.elements();
+    bool all = true;  // without branches first: they are hardly ever not
+    for (Index i = 0; i < count; ++i) all &= fits(target.data[i]);
+    if (all) return;
+    for (Index i = 0; i < count; ++i)
+        if (!fits(target.data[i]) && (!mask || mask.data[i / width]))
+            caller.fail("target" + position(target.shape, i) + " is " + std::to_string(target.data[i]) +
+                        ", expected 0 <= target <= 1");
 }
 
 // That there are sequences where the reduction asks for them.

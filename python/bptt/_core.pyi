@@ -50,7 +50,7 @@ def backward(
     dy: Array | None,
     dh: Array | None,
     dc: Array | None,
-    mean: bool,
+    reduction: str,
     retain: bool,
 ) -> tuple[Array, Array, Array | None, Array, Array, Array | None, Array | None]: ...
 def backward_traced(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bptt import _validate
+from bptt import _validate, states
 from bptt.layers import Layer
 from bptt.layers.base import State
 from bptt.losses import Loss, length_mask
@@ -109,8 +109,10 @@ class Streams(Data):
 
     def evaluate(self, model: Layer, function: Callable[..., Any]) -> float:
         state, total, T = None, 0.0, self.steps
-        for start in range(0, T, _STEPS_AT_ONCE):
-            stop = min(start + _STEPS_AT_ONCE, T)
+        # One that also runs from the end must have it all at once.
+        at_once = _STEPS_AT_ONCE if states.bidirectional(model) is None else T
+        for start in range(0, T, at_once):
+            stop = min(start + at_once, T)
             prediction, state = model.predict(self.x[start:stop], state)
             total += _value(function(prediction, self.target[start:stop])) * (stop - start)
         return total / T

@@ -34,7 +34,6 @@ Array: TypeAlias = NDArray[Any]
 Pair: TypeAlias = tuple[Array, Array]
 
 NONLINEARITIES = {"tanh": "rnn_tanh", "relu": "rnn_relu", "identity": "rnn_identity"}
-_IS_MEAN = {"sum": False, "mean": True}
 
 
 class Weights(NamedTuple):
@@ -111,7 +110,8 @@ def rnn_backward(
         dy: dL/dy (T, N, H); None is zero.
         dstate: dL/d(final state) (N, H), as a later window's `Gradients.state`; None is zero.
         reduction: "sum" over all steps is the gradient; "mean" divides those of the weights and
-            biases by the number of valid (step, sequence) pairs.
+            biases by the number of valid (step, sequence) pairs, "mean_sequences" by the number of
+            sequences that have a step; those of x and the state stay sums.
     """
     return _backward("rnn", tape, dy, dstate, reduction, retain)
 
@@ -155,10 +155,9 @@ def lstm_backward(
     retain: bool = False,
 ) -> Gradients:
     """The gradients of `lstm_forward`; `dstate` is the pair (dh, dc). Else as `rnn_backward`."""
-    mean = _validate.choice("lstm_backward", "reduction", reduction, _IS_MEAN)
     _validate.flag("lstm_backward", "retain", retain)
     dh, dc = _pair("lstm_backward", "dstate", dstate)
-    dx, dh, dc, *dweights = _core.backward(tape, "lstm", dy, dh, dc, mean, retain)
+    dx, dh, dc, *dweights = _core.backward(tape, "lstm", dy, dh, dc, reduction, retain)
     assert dc is not None
     return Gradients(dx, (dh, dc), *dweights)  # type: ignore[arg-type]
 
@@ -218,10 +217,9 @@ def _backward(
     retain: bool,
 ) -> Gradients:
     """Backward of the cells whose state is h alone."""
-    mean = _validate.choice(f"{family}_backward", "reduction", reduction, _IS_MEAN)
     _validate.flag(f"{family}_backward", "retain", retain)
     dh = _single(f"{family}_backward", "dstate", dstate)
-    dx, dh, _, *dweights = _core.backward(tape, family, dy, dh, None, mean, retain)
+    dx, dh, _, *dweights = _core.backward(tape, family, dy, dh, None, reduction, retain)
     return Gradients(dx, dh, *dweights)  # type: ignore[arg-type]
 
 

@@ -119,7 +119,7 @@ def softmax_cross_entropy(
     """`-log softmax(prediction)[target]`, in nats.
 
     Args:
-        prediction: (..., V) logits.
+        prediction: (..., V) logits; -inf is a class with no probability and no gradient.
         target: (...) integers in 0..V-1; what is masked out is not read.
         mask: (...).
         reduction: "mean" over targets, "sum" or "mean_sequences".
@@ -149,8 +149,8 @@ def binary_cross_entropy_with_logits(
 
     Args:
         prediction: (..., V) logits.
-        target: (..., V) probabilities, of the prediction's dtype; that they are within [0, 1] is
-            not checked.
+        target: (..., V) probabilities in [0, 1], of the prediction's dtype; what is masked out is
+            not read.
         mask: (..., V) or (...): the latter speaks of whole rows.
         reduction: "mean" over elements, as PyTorch's, "sum" or "mean_sequences".
 

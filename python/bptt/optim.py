@@ -104,23 +104,14 @@ class Optimizer(ABC):
             if arrays.keys() != parameters.keys():
                 _validate.same_names(where, "parameters", parameters, arrays)
         spared = [] if self.decay_biases else [is_bias(name) for name in parameters]
-        self._update(
-            list(parameters.values()),
-            [gradients[name] for name in parameters],
-            spared,
-            *([arrays[name] for name in parameters] for arrays in kept.values()),
-        )
+        lists = (parameters, gradients, *kept.values())
+        self._update([[arrays[name] for name in parameters] for arrays in lists], spared)
         self._kept = kept
         self._steps += 1
 
     @abstractmethod
-    def _update(
-        self,
-        parameters: list[Array],
-        gradients: list[Array],
-        spared: list[bool],
-        *kept: list[Array],
-    ) -> None: ...
+    def _update(self, lists: list[list[Array]], spared: list[bool]) -> None:
+        """One call of the core; lists of parameters, of gradients, and of each slot's arrays."""
 
     def _hyperparameters(self) -> tuple[str, ...]:
         return tuple(
@@ -220,17 +211,12 @@ class SGD(Optimizer):
         if self.nesterov and self.momentum == 0:
             raise ValueError("SGD: nesterov is True and momentum 0.0, expected momentum > 0")
 
-    def _update(
-        self,
-        parameters: list[Array],
-        gradients: list[Array],
-        spared: list[bool],
-        *kept: list[Array],
-    ) -> None:
+    def _update(self, lists: list[list[Array]], spared: list[bool]) -> None:
+        parameters, gradients, velocity = lists
         _core.sgd(
             parameters,
             gradients,
-            kept[0],
+            velocity,
             self.lr,
             self.momentum,
             self.nesterov,
@@ -266,15 +252,10 @@ class RMSprop(Optimizer):
         self.alpha = alpha
         self.eps = eps
 
-    def _update(
-        self,
-        parameters: list[Array],
-        gradients: list[Array],
-        spared: list[bool],
-        *kept: list[Array],
-    ) -> None:
+    def _update(self, lists: list[list[Array]], spared: list[bool]) -> None:
+        parameters, gradients, average = lists
         _core.rmsprop(
-            parameters, gradients, kept[0], self.lr, self.alpha, self.eps, self.weight_decay, spared
+            parameters, gradients, average, self.lr, self.alpha, self.eps, self.weight_decay, spared
         )
 
 
@@ -301,14 +282,9 @@ class Adagrad(Optimizer):
         super().__init__(lr, weight_decay, decay_biases)
         self.eps = eps
 
-    def _update(
-        self,
-        parameters: list[Array],
-        gradients: list[Array],
-        spared: list[bool],
-        *kept: list[Array],
-    ) -> None:
-        _core.adagrad(parameters, gradients, kept[0], self.lr, self.eps, self.weight_decay, spared)
+    def _update(self, lists: list[list[Array]], spared: list[bool]) -> None:
+        parameters, gradients, total = lists
+        _core.adagrad(parameters, gradients, total, self.lr, self.eps, self.weight_decay, spared)
 
 
 class Adam(Optimizer):
@@ -342,19 +318,13 @@ class Adam(Optimizer):
         self.beta2 = beta2
         self.eps = eps
 
-    def _update(
-        self,
-        parameters: list[Array],
-        gradients: list[Array],
-        spared: list[bool],
-        *kept: list[Array],
-    ) -> None:
-        first_moment, second_moment = kept
+    def _update(self, lists: list[list[Array]], spared: list[bool]) -> None:
+        parameters, gradients, first, second = lists
         _core.adam(
             parameters,
             gradients,
-            first_moment,
-            second_moment,
+            first,
+            second,
             self._steps + 1,
             self.lr,
             self.beta1,

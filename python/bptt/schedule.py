@@ -97,6 +97,9 @@ class TruncatedBPTT(Schedule):
     older parameters made, and the way back through them uses the parameters as they are now:
     nothing is computed forward twice. The gradient is exact where the parameters did not change.
 
+    A bidirectional layer needs all of its sequence at once: `run` refuses it, a `ValueError`, where
+    there is more than one window.
+
     Args:
         k1: steps between two updates, >= 1.
         k2: steps that a loss goes back through, >= k1.

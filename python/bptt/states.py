@@ -8,7 +8,7 @@ from typing import Any
 from bptt.layers import Layer, Sequential
 from bptt.layers.base import Array, State, Stateless
 
-__all__ = ["leaves", "mapped", "refuse_bidirectional", "run", "trunk"]
+__all__ = ["bidirectional", "leaves", "mapped", "refuse_bidirectional", "run", "trunk"]
 
 
 def leaves(state: State) -> Iterator[Array]:
@@ -49,13 +49,17 @@ def run(model: Layer, x: Array, state: State = None) -> State:
     return tuple(states)
 
 
+def bidirectional(model: Layer) -> Layer | None:
+    """The first layer of a model that runs in both directions, None where all run forward."""
+    if isinstance(model, Sequential):
+        return next(filter(None, map(bidirectional, model.layers)), None)
+    return model if getattr(model, "bidirectional", False) else None
+
+
 def refuse_bidirectional(where: str, model: Layer) -> None:
     """Raises `ValueError` for a model that cannot go forward from a state alone."""
-    for layer in model.layers if isinstance(model, Sequential) else (model,):
-        if isinstance(layer, Sequential):
-            refuse_bidirectional(where, layer)
-        elif getattr(layer, "bidirectional", False):
-            raise ValueError(
-                f"{where}: {layer!r} is bidirectional, expected layers of one direction: "
-                "the other one begins at the sequence's end"
-            )
+    if (layer := bidirectional(model)) is not None:
+        raise ValueError(
+            f"{where}: {layer!r} is bidirectional, expected layers of one direction: "
+            "the other one begins at the sequence's end"
+        )

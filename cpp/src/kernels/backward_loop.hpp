@@ -32,7 +32,7 @@ struct NoLags {
     explicit NoLags(const Args<R>&) {}
     template <class Cell, class R>
     static Plan plan(const Args<R>& args) {
-        return make_plan<R>(args.dims, Cell::columns, Cell::phases, args.threads);
+        return make_plan<R>(args.dims, args.lengths, Cell::columns, Cell::phases, args.threads);
     }
     template <class R>
     static Index chunk(const Args<R>& args) {

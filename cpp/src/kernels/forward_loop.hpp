@@ -24,7 +24,7 @@ public:
           D_(args.dims.D),
           H_(args.dims.H),
           row_(Cell::columns * H_),
-          plan_(make_plan<R>(args.dims, Cell::columns, Cell::phases, args.threads)),
+          plan_(make_plan<R>(args.dims, args.lengths, Cell::columns, Cell::phases, args.threads)),
           team_(plan_.threads),
           threads_(team_.threads()),
           by_units_(plan_.split == Split::units && threads_ > 1),

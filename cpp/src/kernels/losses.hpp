@@ -181,11 +181,16 @@ BPTT_INLINE R row_maximum(const R* x, Index V) {
     return largest_lane(maximum(maximum(part[0], part[1]), maximum(part[2], part[3])));
 }
 
+// Below it the exponential is no normal number, and taken to be zero (exp of vector.hpp stops at its
+// smallest): a class whose logit is -infinity has no probability and no gradient.
+template <class R>
+constexpr R kLowestExponent = sizeof(R) == 4 ? R(-87) : R(-708);
+
 // to[j] = exp(x[j] - shift); returns their sum.
 template <class R>
 BPTT_INLINE double row_exponentials(const R* x, R shift, Index V, R* to) {
     constexpr Index W = Vec<R>::size;
-    const Lanes<R> by(shift);
+    const Lanes<R> by(shift), lowest(kLowestExponent<R>), zero(R(0));
     DoubleSum sum;
     for (Index j = 0; j < V;) {
         Lanes<R> part(R(0));
@@ -193,7 +198,8 @@ BPTT_INLINE double row_exponentials(const R* x, R shift, Index V, R* to) {
             // The next row: otherwise its first pass waits for memory, and this one's arithmetic is over.
             __builtin_prefetch(x + V + j);
             __builtin_prefetch(to + V + j, 1);
-            const Lanes<R> e = exp(row_vector(x, j, V) - by);
+            const Lanes<R> exponent = row_vector(x, j, V) - by;
+            const Lanes<R> e = where_positive(lowest - exponent, zero, exp(exponent));
             store_lanes(to + j, e.v, static_cast<int>(smaller(V - j, W)));
             part = part + e;
         }

@@ -9,16 +9,17 @@ namespace bptt::BPTT_SET {
 // Whether two calls of these sizes are sooner done side by side, on a thread each, than one after the
 // other on all threads.
 template <class R>
-inline bool pays_beside(const Dims& dims, Index columns, int phases, int threads) {
+inline bool pays_beside(const Dims& dims, const std::int64_t* lengths, Index columns, int phases,
+                        int threads) {
     if (threads < 2) return false;
-    const double beside = make_plan<R>(dims, columns, phases, 1).cycles + kRegionCycles;
-    return beside < 2 * make_plan<R>(dims, columns, phases, threads).cycles;
+    const double beside = make_plan<R>(dims, lengths, columns, phases, 1).cycles + kRegionCycles;
+    return beside < 2 * make_plan<R>(dims, lengths, columns, phases, threads).cycles;
 }
 
 // Runs both, in whichever way; the bits are the same. Loop: constructed of Args, then run().
 template <class Cell, class R, class Loop, class Args>
 void run_pair(const Args* two) {
-    if (pays_beside<R>(two[0].dims, Cell::columns, Cell::phases, two[0].threads)) {
+    if (pays_beside<R>(two[0].dims, two[0].lengths, Cell::columns, Cell::phases, two[0].threads)) {
         const Team team(2);
         if (team.threads() == 2) {
             Args one = two[0], other = two[1];

@@ -5,7 +5,8 @@
 // the pointwise pass. With p threads there are two ways to split it:
 //   by sequences  each thread takes N/p rows and reads all weights; no barrier in the loop
 //   by units      each thread takes all rows and 1/p of the weights; a barrier a phase
-// The bits do not depend on the choice (see products.hpp), so it may be made for speed alone.
+// The bits do not depend on the choice (see products.hpp), so it may be made for speed alone. Where lengths
+// differ it counts the steps of the longest sequence, with as many rows as are alive on average.
 #pragma once
 
 #include "kernels/vector.hpp"
@@ -32,24 +33,36 @@ inline double step_cycles(double rows, double columns, double depth) {
     return larger(arithmetic, reading) + rows * columns / Vec<R>::size * kPointwiseCycles;
 }
 
-// columns: of the working row, as columns*H; phases: barriers a step when split by units.
+// lengths: null where all sequences have T steps; columns: of the working row, as columns*H; phases:
+// barriers a step when split by units.
 template <class R>
-inline Plan make_plan(const Dims& dims, Index columns, int phases, int threads) {
-    const double T = static_cast<double>(dims.T), N = static_cast<double>(dims.N),
-                 n = static_cast<double>(columns * dims.H), K = static_cast<double>(dims.H + dims.D);
-    const double alone = T * step_cycles<R>(N, n, K);
+inline Plan make_plan(const Dims& dims, const std::int64_t* lengths, Index columns, int phases, int threads) {
+    Index longest = dims.T, valid = dims.T * dims.N;
+    if (lengths != nullptr) {
+        longest = valid = 0;
+        for (Index n = 0; n < dims.N; ++n) {
+            longest = larger<Index>(longest, lengths[n]);
+            valid += lengths[n];
+        }
+    }
+    const auto alive = [&](int parts) {
+        return static_cast<double>(ceil_div(valid, larger<Index>(1, longest) * parts));
+    };
+    const double T = static_cast<double>(longest), n = static_cast<double>(columns * dims.H),
+                 K = static_cast<double>(dims.H + dims.D);
+    const double alone = T * step_cycles<R>(alive(1), n, K);
     Plan best{Split::sequences, 1, alone};
     if (threads > 1 && dims.N > 1) {
         const int p = static_cast<int>(smaller<Index>(threads, dims.N));
-        const double rows = static_cast<double>(ceil_div(dims.N, p));
-        const double cycles = T * step_cycles<R>(rows, n, K) + kRegionCycles;
+        const double cycles = T * step_cycles<R>(alive(p), n, K) + kRegionCycles;
         if (cycles < best.cycles) best = {Split::sequences, p, cycles};
     }
     const Index vectors = ceil_div(dims.H, Vec<R>::size);
     if (threads > 1 && vectors > 1) {
         const int p = static_cast<int>(smaller<Index>(threads, vectors));
         const double part = static_cast<double>(ceil_div(vectors, p)) / static_cast<double>(vectors);
-        const double cycles = T * (step_cycles<R>(N, n * part, K) + phases * kBarrierCycles) + kRegionCycles;
+        const double cycles =
+            T * (step_cycles<R>(alive(1), n * part, K) + phases * kBarrierCycles) + kRegionCycles;
         if (cycles < best.cycles) best = {Split::units, p, cycles};
     }
     return best;

@@ -176,7 +176,7 @@ class Recurrent(Layer):
                 dx += dx_reverse
             else:
                 dx, *found[layer] = _core.backward(
-                    kept.tapes[layer], self._family, dy, *rows[layer], False, retain
+                    kept.tapes[layer], self._family, dy, *rows[layer], "sum", retain
                 )
             if not retain:
                 del kept.tapes[its]
