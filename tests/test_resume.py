@@ -127,6 +127,21 @@ def test_a_finished_run_goes_on_to_more_epochs(tmp_path):
     assert everything(second) == everything(whole)
 
 
+@pytest.mark.parametrize("updates", [1, 5, 6])
+def test_a_run_that_made_its_updates_makes_no_more(updates, tmp_path):
+    first = trainer()
+    first.fit(streams(), updates=5, progress=False)
+    first.save(tmp_path / "run.safetensors")
+    second = trainer()
+    second.load(tmp_path / "run.safetensors")
+    history = second.fit(
+        streams(), updates=updates, on_update=lambda r: r.update == 9, progress=False
+    )
+    assert len(history) == max(updates, 5)
+    if updates <= 5:
+        assert everything(second) == everything(first)
+
+
 def test_windows_that_overlap_are_saved_between_epochs_only(tmp_path):
     overlapping = {"schedule": bptt.TruncatedBPTT(4, 6)}
     t = trainer(**overlapping)

@@ -163,7 +163,10 @@ class Trainer(Resumable):
         with bar(
             data, self.schedule, self.accumulate, self._position.epoch, epochs, updates, progress
         ) as shown:
-            for record in self._records(data, epochs, measure if evaluate_every is None else None):
+            records = self._records(data, epochs, measure if evaluate_every is None else None)
+            # A loaded run may have made all of them.
+            left = None if updates is None else max(updates - len(self.history), 0)
+            for record in islice(records, left):
                 self.history.records.append(record)
                 due = evaluate_every is not None and record.update % evaluate_every == 0
                 stop = due and measure(record.epoch)
@@ -171,7 +174,7 @@ class Trainer(Resumable):
                 stop |= self._call("on_update", record)
                 shown.set_postfix_str(postfix(record, self.note), refresh=False)
                 shown.update(record.steps)
-                if stop or record.update == updates or record.seconds >= limit:
+                if stop or record.seconds >= limit:
                     break
         for callback in self.callbacks:
             callback.on_end(self)
