@@ -228,6 +228,11 @@ REFUSED = [
     ),
     (lambda: cross_entropy(P, T, ignore_index=1.0), TypeError, "ignore_index is 1.0 (float),"),
     (
+        lambda: cross_entropy(P, T, ignore_index=2**63),
+        ValueError,
+        "ignore_index is 9223372036854775808 (int), expected an integer < 2**63",
+    ),
+    (
         lambda: cross_entropy(P, T - 1, ignore_index=-2),
         ValueError,
         "target[0, 0] is -1, expected 0 <= index < V = 5",

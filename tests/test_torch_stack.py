@@ -1,6 +1,9 @@
 """Stacks and directions beside PyTorch's, with PyTorch's parameters and its packed sequences."""
 
+import inspect
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,3 +151,15 @@ def test_a_state_dict_goes_there_and_back(kind, rng):
     with torch.no_grad():
         y_t = theirs["head"](theirs["encoder"](torch.tensor(x))[0])
     assert_close(y, y_t.numpy(), 1e-10)
+
+
+def test_the_docs_name_every_option_of_pytorchs_layers():
+    page = (Path(__file__).parents[1] / "docs" / "layers.md").read_text(encoding="utf-8")
+    table = page.partition("`torch.nn.RNN`, `LSTM`, `GRU`:")[2].partition("\n## ")[0]
+    named = set(
+        re.findall(r"`(\w+)", "".join(line.split("|")[1] for line in table.split("\n")[2:-1]))
+    )
+    options = set(inspect.signature(torch.nn.RNNBase.__init__).parameters) - {"self", "mode"}
+    options |= {"nonlinearity", "input", "hx"}
+    assert len(options) > 10
+    assert options <= named

@@ -137,6 +137,9 @@ def softmax_cross_entropy(
     smoothing = _validate.number(where, "label_smoothing", label_smoothing, 0.0, 1.0, "[]")
     if ignore_index is not None:
         ignore_index = _validate.size(where, "ignore_index", ignore_index, minimum=-(2**63))
+        if ignore_index >= 2**63:
+            wanted = "an integer < 2**63"
+            raise ValueError(_validate.expected(where, "ignore_index", wanted, ignore_index))
     return _core.softmax_cross_entropy(
         prediction, target, mask, reduction, class_weights, smoothing, ignore_index
     )
