@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from bptt import _core
 from bptt._core import Tape
 from bptt.layers import Embedding, Layer, LayerTape, Linear, Sequential
 from bptt.layers.recurrent import Recurrent
@@ -29,7 +30,9 @@ class Map(NamedTuple):
 
     def back(self, dy: Array, first: int, last: int) -> Array:  # noqa: ARG002
         """Of the steps first..last-1; dy (last-first, ..., V)."""
-        dx: Array = np.matmul(dy.reshape(-1, dy.shape[-1]), self.weight)
+        # By the core: a second pool of threads, that of NumPy's BLAS, would stand in its way.
+        rows = np.ascontiguousarray(dy.reshape(1, -1, dy.shape[-1]))
+        dx = _core.linear_forward(rows, np.ascontiguousarray(self.weight.T), None)
         return dx.reshape(*dy.shape[:-1], -1)
 
 
