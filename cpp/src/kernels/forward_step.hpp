@@ -1,6 +1,7 @@
 // What a forward step is made of: the packed weights, and the cell's pointwise pass over a row.
 #pragma once
 
+#include "kernels/blocks.hpp"
 #include "kernels/cells/cell.hpp"
 #include "kernels/layout.hpp"
 
@@ -39,39 +40,33 @@ struct ForwardWeights {
     }
 };
 
-template <class Cell, int phase, class R, class Load, class Store>
-BPTT_INLINE void forward_lanes(Index H, Index j, R* row, const R* h_prev, const R* c_prev, R* h_next,
-                               R* c_next, Load get, Store put) {
-    Lanes<R> a[Cell::columns], h_now, c_now;
-    unroll<Cell::columns>([&](auto i) { a[i] = get(row + i * H + j); });
-    const Lanes<R> h_old = get(h_prev + j);
-    const Lanes<R> c_old = Cell::has_c ? get(c_prev + j) : h_old;
-    Cell::template forward<phase>(a, h_old, c_old, h_now, c_now);
-    if constexpr (Cell::kept > 0 || phase + 1 < Cell::phases)
-        unroll<Cell::columns>([&](auto i) { put(row + i * H + j, a[i]); });
-    if constexpr (phase + 1 == Cell::phases) {
-        put(h_next + j, h_now);
-        if constexpr (Cell::has_c) put(c_next + j, c_now);
-    }
-}
-
 // The cell's pass of one phase over the units of one row. h_next may be h_prev, and c_next c_prev.
+//
+// Where h waits for c, that is a chain of two activations: h is made in a loop of its own, so that the
+// processor has several vectors of each under way.
 template <class Cell, int phase, class R>
 BPTT_INLINE void forward_pointwise(Index H, Range units, R* row, const R* h_prev, const R* c_prev, R* h_next,
                                    R* c_next) {
-    constexpr Index W = Vec<R>::size;
-    Index j = units.first;
-    for (; j + W <= units.last; j += W)
-        forward_lanes<Cell, phase>(
-            H, j, row, h_prev, c_prev, h_next, c_next, [](const R* p) { return Lanes<R>(load(p)); },
-            [](R* p, Lanes<R> v) { store(p, v.v); });
-    if (j < units.last) {
-        const int rest = static_cast<int>(units.last - j);
-        forward_lanes<Cell, phase>(
-            H, j, row, h_prev, c_prev, h_next, c_next,
-            [rest](const R* p) { return Lanes<R>(load_first(p, rest)); },
-            [rest](R* p, Lanes<R> v) { store_first(p, v.v, rest); });
-    }
+    constexpr bool last = phase + 1 == Cell::phases;
+    for_each_vector<R>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
+        Lanes<R> a[Cell::columns], h_now, c_now;
+        unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { a[i] = get(row + i * H); });
+        const Lanes<R> h_old = get(h_prev);
+        const Lanes<R> c_old = Cell::has_c ? get(c_prev) : h_old;
+        Cell::template forward<phase>(a, h_old, c_old, h_now, c_now);
+        if constexpr (Cell::kept > 0 || !last)
+            unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { put(row + i * H, a[i]); });
+        if constexpr (last && Cell::has_c)
+            put(c_next, c_now);
+        else if constexpr (last)
+            put(h_next, h_now);
+    });
+    if constexpr (last && Cell::has_c)
+        for_each_vector<R>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
+            Lanes<R> a[Cell::columns];
+            unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { a[i] = get(row + i * H); });
+            put(h_next, Cell::output(a, get(c_next)));
+        });
 }
 
 }  // namespace bptt::BPTT_SET

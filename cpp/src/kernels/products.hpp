@@ -20,7 +20,7 @@ constexpr int widest(int rows) { return rows == 1 ? 16 : rows <= 3 ? 8 : rows <=
 #else
 constexpr int kTallest = 6;
 constexpr int kTallestDirect = 6;
-constexpr int widest(int rows) { return rows == 1 ? 8 : rows == 2 ? 4 : 2; }
+constexpr int widest(int rows) { return rows == 1 ? 8 : rows <= 3 ? 4 : 2; }
 #endif
 
 // What follows for the panels that are left. A single row is bound by its chains' latency: all that is
@@ -99,12 +99,12 @@ void pack_columns(const R* const* rows, Index K, Index column, int count, R* out
 
 // ---- the tile ------------------------------------------------------------------------------------
 
-// M rows of C times `wide` vectors, which are wide/2 panels, from p on; k runs over k0..k0+K-1.
-// packed: a[0] is [K][kPack]; else a[i] is row i.
+// M rows of C times `wide` vectors, which are wide/2 panels (or the first half of one), from p on; k runs
+// over k0..k0+K-1. packed: a[0] is [K][kPack]; else a[i] is row i.
 template <class R, int M, int wide, bool packed>
 void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* const* a, R* const* c, Into into) {
     constexpr int W = Vec<R>::size;
-    constexpr int panels = wide / 2;
+    constexpr int panels = (wide + 1) / 2;
     const Panel<R>* panel = b.panel + p;
     const Index panel_stride = b.K * kPanel<R>;
     const R* from = b.at(p) + k0 * kPanel<R>;
@@ -113,7 +113,7 @@ void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* const* a, R* 
     auto each = [&](auto&& body) BPTT_ALWAYS {
         unroll<panels>([&](auto q) BPTT_ALWAYS {
             const int width = panel[q].width;
-            unroll<2>([&](auto half) BPTT_ALWAYS {
+            unroll<smaller(2, wide)>([&](auto half) BPTT_ALWAYS {
                 constexpr int lane = decltype(half)::value * W;
                 body(q, std::integral_constant<int, 2 * decltype(q)::value + decltype(half)::value>{}, lane,
                      width - lane);
@@ -153,17 +153,30 @@ void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* const* a, R* 
         unroll<M>([&](auto i) BPTT_ALWAYS { row[i] = a[i] + k0; });
     const R* packed_row = a[0];
     for (Index k = 0; k < K; ++k) {
-        V<R> right[wide];
-        unroll<wide>([&](auto v)
-                         BPTT_ALWAYS { right[v] = load(from + (v / 2) * panel_stride + (v % 2) * W); });
-        unroll<M>([&](auto i) BPTT_ALWAYS {
-            V<R> left;
+        const auto left = [&](auto i) BPTT_ALWAYS {
             if constexpr (packed)
-                left = all(packed_row[decltype(i)::value]);
+                return all(packed_row[decltype(i)::value]);
             else
-                left = all(row[i][k]);
-            unroll<wide>([&](auto v) BPTT_ALWAYS { sum[i][v] = ei::pmadd(left, right[v], sum[i][v]); });
-        });
+                return all(row[i][k]);
+        };
+        const auto right = [&](auto v)
+                               BPTT_ALWAYS { return load(from + (v / 2) * panel_stride + (v % 2) * W); };
+        // The shorter side's values wait in registers for the longer one's.
+        if constexpr (M < wide) {
+            V<R> lefts[M];
+            unroll<M>([&](auto i) BPTT_ALWAYS { lefts[i] = left(i); });
+            unroll<wide>([&](auto v) BPTT_ALWAYS {
+                const V<R> one = right(v);
+                unroll<M>([&](auto i) BPTT_ALWAYS { sum[i][v] = ei::pmadd(lefts[i], one, sum[i][v]); });
+            });
+        } else {
+            V<R> rights[wide];
+            unroll<wide>([&](auto v) BPTT_ALWAYS { rights[v] = right(v); });
+            unroll<M>([&](auto i) BPTT_ALWAYS {
+                const V<R> one = left(i);
+                unroll<wide>([&](auto v) BPTT_ALWAYS { sum[i][v] = ei::pmadd(one, rights[v], sum[i][v]); });
+            });
+        }
         if constexpr (M > kTallestDirect)
             unroll<wide>([&](auto v) BPTT_ALWAYS { ahead(from + kAhead * kPanel<R> + v * W); });
         from += kPanel<R>;
@@ -189,8 +202,17 @@ void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* const* a, R* 
 template <class R, int M, int wide, bool packed>
 BPTT_INLINE void tiles_of_width(const Panels<R>& b, Index& p, Index last, Index k0, Index K,
                                 const R* const* a, R* const* c, Into into) {
-    for (; p + wide / 2 <= last; p += wide / 2) tile<R, M, wide, packed>(b, p, k0, K, a, c, into);
-    if constexpr (wide > 2) tiles_of_width<R, M, narrower(M, wide), packed>(b, p, last, k0, K, a, c, into);
+    if constexpr (wide > 2) {
+        for (; p + wide / 2 <= last; p += wide / 2) tile<R, M, wide, packed>(b, p, k0, K, a, c, into);
+        tiles_of_width<R, M, narrower(M, wide), packed>(b, p, last, k0, K, a, c, into);
+    } else {
+        for (; p < last; ++p) {
+            if (b.panel[p].width > Vec<R>::size)
+                tile<R, M, 2, packed>(b, p, k0, K, a, c, into);
+            else
+                tile<R, M, 1, packed>(b, p, k0, K, a, c, into);
+        }
+    }
 }
 
 template <class R, bool packed, int M = packed ? kTallest : kTallestDirect>

@@ -12,7 +12,9 @@
 //   has_c            whether there is a second state
 //   passes_h         whether dh reaches h_prev also beside the product
 //
-//   forward<p>(a, h_prev, c_prev, h, c)           after the product of phase p: pre-activations to gates
+//   forward<p>(a, h_prev, c_prev, h, c)           after the product of phase p: pre-activations to gates; the
+//                                                 last phase makes c where there is one, else h
+//   output(a, c)                                  where has_c: h (columns and `kept` must then be the same)
 //   backward<p>(a, states, dh, dc, delta, pass)   for p = phases-1 .. 0, each followed by its product
 //   whole_dc(a, c, dh, dc)                        where has_c: dL/dc_t from dL/dh_t and what c_{t+1} hands
 //   back

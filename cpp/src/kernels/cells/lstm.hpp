@@ -13,14 +13,18 @@ struct Lstm {
                          source_column[] = {-1};
 
     template <int, class R>
-    BPTT_INLINE static void forward(Lanes<R> (&a)[columns], Lanes<R>, Lanes<R> c_prev, Lanes<R>& h,
+    BPTT_INLINE static void forward(Lanes<R> (&a)[columns], Lanes<R>, Lanes<R> c_prev, Lanes<R>&,
                                     Lanes<R>& c) {
         a[0] = sigmoid(a[0]);
         a[1] = sigmoid(a[1]);
         a[2] = tanh(a[2]);
         a[3] = sigmoid(a[3]);
         c = fma(a[1], c_prev, a[0] * a[2]);
-        h = a[3] * tanh(c);
+    }
+
+    template <class R>
+    BPTT_INLINE static Lanes<R> output(const Lanes<R> (&a)[columns], Lanes<R> c) {
+        return a[3] * tanh(c);
     }
 
     template <int, class R>
