@@ -6,7 +6,8 @@
 //   by sequences  each thread takes N/p rows and reads all weights; no barrier in the loop
 //   by units      each thread takes all rows and 1/p of the weights; a barrier a phase
 // The bits do not depend on the choice (see products.hpp), so it may be made for speed alone. Where lengths
-// differ it counts the steps of the longest sequence, with as many rows as are alive on average.
+// differ it counts the steps of the longest sequence, with as many rows as are alive on average. Several
+// threads must promise a fifth less than one: where other programs run, each meeting of threads costs more.
 #pragma once
 
 #include "kernels/vector.hpp"
@@ -25,6 +26,7 @@ constexpr double kBytesPerCycle = 40;    // of L2, sustained
 constexpr double kPointwiseCycles = 24;  // a vector of one column
 constexpr double kBarrierCycles = 700;   // two cores' cache lines there and back
 constexpr double kRegionCycles = 15000;  // to start and end a parallel region
+constexpr double kWorthwhile = 0.8;      // of one thread's time
 
 template <class R>
 inline double step_cycles(double rows, double columns, double depth) {
@@ -51,7 +53,7 @@ inline Plan make_plan(const Dims& dims, const std::int64_t* lengths, Index colum
     const double T = static_cast<double>(longest), n = static_cast<double>(columns * dims.H),
                  K = static_cast<double>(dims.H + dims.D);
     const double alone = T * step_cycles<R>(alive(1), n, K);
-    Plan best{Split::sequences, 1, alone};
+    Plan best{Split::sequences, 1, alone * kWorthwhile};
     if (threads > 1 && dims.N > 1) {
         const int p = static_cast<int>(smaller<Index>(threads, dims.N));
         const double cycles = T * step_cycles<R>(alive(p), n, K) + kRegionCycles;
@@ -65,6 +67,7 @@ inline Plan make_plan(const Dims& dims, const std::int64_t* lengths, Index colum
             T * (step_cycles<R>(alive(1), n * part, K) + phases * kBarrierCycles) + kRegionCycles;
         if (cycles < best.cycles) best = {Split::units, p, cycles};
     }
+    if (best.threads == 1) best.cycles = alone;
     return best;
 }
 
