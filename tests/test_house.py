@@ -29,6 +29,7 @@ MAY_INCLUDE = {
     "include/bptt/layers.hpp": ["bptt/optim.hpp", "bptt/recurrent.hpp"],
     "include/bptt/model_io.hpp": ["bptt/layers.hpp"],
     "include/bptt/model_stream.hpp": ["bptt/handover.hpp", "bptt/layers.hpp"],
+    "include/bptt/truncation.hpp": ["bptt/layers.hpp", "bptt/losses.hpp"],
     "include/bptt/*": ["bptt/types.hpp"],
     "examples/*": ["bptt/*", "training.hpp"],
     "bindings/*": ["bptt/*", "bind.hpp", "numpy.hpp", "reduction.hpp", "tape.hpp"],

@@ -69,7 +69,7 @@ def test_a_chain_refuses_the_same_parameters_twice():
 BAD_STATES = [
     (np.zeros((3, 5), np.float32), ValueError, r"has shape \(3, 5\), expected"),
     (np.zeros((2, 3, 5), np.float32), ValueError, r"has shape \(2, 3, 5\), expected"),
-    (np.zeros((1, 2, 5), np.float32), ValueError, r"\(2, 5\).*\(3, 5\)"),
+    (np.zeros((1, 2, 5), np.float32), ValueError, r"\(1, 2, 5\).*\(1, 3, 5\)"),
     (np.zeros((1, 3, 5)), TypeError, "float64.*float32"),
     ([[0.0]], TypeError, "list"),
 ]
@@ -111,7 +111,7 @@ def test_states_of_another_kind_are_refused():
 @pytest.mark.parametrize(
     ("x", "error", "sentence"),
     [
-        (np.zeros((2, 3, 5), np.float32), ValueError, r"x has .*\(2, 3, 5\), expected \(..., 4\)"),
+        (np.zeros((2, 3, 5), np.float32), ValueError, r"x has .*\(2, 3, 5\), expected \(.*\b4"),
         (np.zeros((2, 3, 4)), TypeError, "x has dtype float64, expected float32"),
         (np.zeros((2, 3, 4), np.int64), TypeError, "x has dtype int64, expected float32"),
         ([[[0.0] * 4]], TypeError, "x .*list"),
@@ -125,14 +125,14 @@ def test_inputs_that_do_not_fit_are_refused(kind, method, x, error, sentence):
 
 
 def test_recurrent_layers_take_three_dimensions():
-    with pytest.raises(ValueError, match=r"lstm_forward: x has .*\(2, 4\), expected \(T, N, D\)"):
+    with pytest.raises(ValueError, match=r"LSTM.forward: x has .*\(2, 4\), expected \(T, N, D\)"):
         bptt.LSTM(4, 5).forward(np.zeros((2, 4), np.float32))
 
 
 def test_one_step_takes_one_step():
     with pytest.raises(ValueError, match=r"LSTM.step: x_t has shape \(4,\), expected \(N, 4\)"):
         bptt.LSTM(4, 5).step(np.zeros(4, np.float32))
-    with pytest.raises(TypeError, match=r"LSTM.step: x_t is a list, expected \(N, 4\)"):
+    with pytest.raises(TypeError, match=r"LSTM.step: x_t is a list, expected a NumPy array"):
         bptt.LSTM(4, 5).step([[0.0] * 4])
 
 
@@ -166,7 +166,7 @@ LAYERS = [bptt.RNN, bptt.LSTM, bptt.GRU]
 )
 def test_lengths_and_resets_that_do_not_fit_are_refused(kind, method, arguments, error, sentence):
     layer = kind(4, 5, num_layers=2, bidirectional=True)
-    with pytest.raises(error, match=f"^{kind.__name__.lower()}_forward: {sentence}"):
+    with pytest.raises(error, match=f"^{kind.__name__}.{method}: {sentence}"):
         getattr(layer, method)(np.zeros((2, 3, 4), np.float32), **arguments)
 
 
@@ -182,15 +182,16 @@ def test_states_stacked_in_another_order_are_refused(kind, bidirectional):
         wrong = np.zeros(shape, np.float32)
         state = (np.zeros((rows, 7, 5), np.float32), wrong) if kind is bptt.LSTM else wrong
         which = r"\[1\]" if kind is bptt.LSTM else ""
-        sentence = rf"{which} has shape .*, expected \({letters}, N, H\) = \({rows}, N, 5\)$"
+        sentence = rf"{which} has shape .*, expected \({letters}, N, H\) = \({rows}, 7, 5\)$"
         for method in ("forward", "predict"):
             with pytest.raises(ValueError, match=f"^{kind.__name__}.{method}: state{sentence}"):
                 getattr(layer, method)(x, state)
         with pytest.raises(ValueError, match=f"^{kind.__name__}.backward: dstate{sentence}"):
             layer.backward(tape, y, state)
-    # The same rows, but units before sequences: the core's to see.
+    # The same rows, but units before sequences.
     wrong = np.zeros((rows, 5, 7), np.float32)
-    with pytest.raises(ValueError, match=r"state.* has shape \(5, 7\), expected .* = \(7, 5\)"):
+    shapes = rf"\({rows}, 5, 7\), expected .* = \({rows}, 7, 5\)"
+    with pytest.raises(ValueError, match=f"has shape {shapes}"):
         layer.forward(x, (wrong, wrong) if kind is bptt.LSTM else wrong)
     layer.backward(tape, y)  # the refused calls consumed nothing
 

@@ -239,15 +239,28 @@ def test_predict_gives_what_forward_gives(name, bidirectional):
 
 
 @kinds
-def test_many_steps_in_a_row_equal_one_predict(name):
-    case = draw(name, (9, 2, 3, 7), 4, num_layers=3, dropout=0.5)
+@pytest.mark.parametrize("shape", [(9, 2, 3, 7), (4, 1, 19, 33), (4, 6, 20, 17)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 2e-5)])
+def test_many_steps_in_a_row_equal_one_predict(name, shape, dtype, tolerance):
+    case = draw(name, shape, 4, dtype=dtype, num_layers=3, dropout=0.5, bias=shape[1] > 1)
     y, state = case.layer.predict(case.x, case.state)
     streamed = case.state
     for t in range(len(case.x)):
         y_t, streamed = case.layer.step(case.x[t], streamed)
-        assert_close(y_t, y[t], 1e-12)
+        assert y_t.dtype == dtype
+        assert_close(y_t, y[t], tolerance)
     for a, e in zip(arrays_of(streamed), arrays_of(state), strict=True):
-        assert_close(a, e, 1e-12)
+        assert_close(a, e, tolerance)
+
+
+@kinds
+def test_a_step_sees_the_parameters_as_they_are(name):
+    case = draw(name, (3, 1, 4, 5), 6)
+    case.layer.step(case.x[0], case.state)
+    for parameter in case.layer.parameters.values():
+        parameter *= 0.5
+    y, _ = case.layer.step(case.x[0], case.state)
+    assert_close(y, case.layer.predict(case.x[:1], case.state)[0][0], 1e-13)
 
 
 @kinds

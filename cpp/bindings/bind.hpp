@@ -7,6 +7,7 @@ namespace bptt::bindings {
 
 void register_runtime(py::module_& module);
 void register_recurrent(py::module_& module);
+void register_layers(py::module_& module);
 void register_ledger(py::module_& module);
 void register_stream(py::module_& module);
 void register_dense(py::module_& module);

@@ -11,8 +11,6 @@ namespace {
 std::string family(const std::string& cell) { return cell.substr(0, cell.find('_')); }
 
 using Weights4 = std::array<py::object, 4>;  // weight_ih, weight_hh, bias_ih, bias_hh
-template <class E>
-using Two = std::array<E, 2>;
 
 template <class R>
 std::unique_ptr<HeldTape<R>> hold(const std::string& caller, py::handle x, const Weights4& weights,
@@ -77,69 +75,18 @@ py::tuple forward_of(Cell cell, const std::string& caller, py::handle x, const W
 }
 
 template <class R>
-py::tuple forward_both_of(Cell cell, const std::string& caller, py::handle x, const Two<Weights4>& weights,
-                          const Two<py::object>& h, const Two<py::object>& c, py::handle lengths,
-                          py::handle reset, bool keep) {
-    auto first = hold<R>(caller, x, weights[0], lengths, reset),
-         second = hold<R>(caller, x, weights[1], lengths, reset);
-    const bool pair = cell_has_c(cell);
-    const HeldState<R> state[] = {{caller, "state", pair, h[0], c[0]}, {caller, "state", pair, h[1], c[1]}};
-    Two<Forward<R>> result;
-    {
-        py::gil_scoped_release without_gil;
-        result = forward_both<R>(cell, first->x, {weights_of(*first), weights_of(*second)},
-                                 {state[0], state[1]}, {first->lengths, first->reset}, keep);
-    }
-    return py::make_tuple(forward_tuple(result[0], std::move(first), keep),
-                          forward_tuple(result[1], std::move(second), keep));
-}
-
-// A tape has one reader at a time, as long as this lives.
-class Reader {
-public:
-    Reader(const std::string& caller, PyTape& tape) : tape_(tape) {
-        if (tape.busy) throw py::value_error(caller + ": tape is in use by another thread's backward call");
-        tape.busy = true;
-    }
-    ~Reader() { tape_.busy = false; }
-    Reader(const Reader&) = delete;
-    Reader& operator=(const Reader&) = delete;
-
-private:
-    PyTape& tape_;
-};
-
-template <class R>
 py::tuple backward_of(PyTape& owner, HeldTape<R>& held, const std::string& caller, py::handle dy,
                       py::handle dh, py::handle dc, Reduction reduction, bool retain,
                       Trace<R>* trace = nullptr) {
     const Input<R> dy_in(caller, "dy", dy);
     const HeldState<R> dstate(caller, "dstate", cell_has_c(held.tape.cell), dh, dc);
-    const Reader reader(caller, owner);
+    const Reader reader(caller, owner.busy);
     Gradients<R> grads;
     {
         py::gil_scoped_release without_gil;
         grads = backward<R>(held.tape, dy_in, dstate, reduction, retain, trace);
     }
     return gradients_tuple(grads);
-}
-
-template <class R>
-py::tuple backward_both_of(const Two<PyTape*>& owners, const Two<HeldTape<R>*>& held,
-                           const std::string& caller, const Two<py::object>& dy, const Two<py::object>& dh,
-                           const Two<py::object>& dc, bool retain) {
-    const bool pair = cell_has_c(held[0]->tape.cell);
-    const Input<R> dy_in[] = {{caller, "dy", dy[0]}, {caller, "dy", dy[1]}};
-    const HeldState<R> dstate[] = {{caller, "dstate", pair, dh[0], dc[0]},
-                                   {caller, "dstate", pair, dh[1], dc[1]}};
-    const Reader first(caller, *owners[0]), second(caller, *owners[1]);
-    Two<Gradients<R>> grads;
-    {
-        py::gil_scoped_release without_gil;
-        grads = backward_both<R>({&held[0]->tape, &held[1]->tape}, {dy_in[0], dy_in[1]},
-                                 {dstate[0], dstate[1]}, retain);
-    }
-    return py::make_tuple(gradients_tuple(grads[0]), gradients_tuple(grads[1]));
 }
 
 PyTape& tape_of(const std::string& caller, const std::string& cell, const py::object& tape) {
@@ -170,7 +117,11 @@ void register_recurrent(py::module_& module) {
                                    });
                                })
         .def_property_readonly("dtype",
-                               [](const PyTape& t) { return t.visit([](auto& h) { return h.x.dtype(); }); })
+                               [](const PyTape& t) {
+                                   return t.visit([](auto& h) {
+                                       return py::dtype::of<typename std::decay_t<decltype(h)>::Scalar>();
+                                   });
+                               })
         .def_property_readonly(
             "consumed", [](const PyTape& t) { return t.visit([](auto& h) { return h.tape.consumed; }); })
         .def_property_readonly(
@@ -222,45 +173,13 @@ void register_recurrent(py::module_& module) {
         [](py::object tape, const std::string& cell, py::object dy, py::object dh, py::object dc,
            py::object reduction, bool retain) {
             const std::string caller = cell + "_backward";
+            const Reduction how = reduction_of(caller, reduction);
             PyTape& its = tape_of(caller, cell, tape);
-            const Reduction reduce = reduction_of(caller, reduction);
             return its.visit(
-                [&](auto& held) { return backward_of(its, held, caller, dy, dh, dc, reduce, retain); });
+                [&](auto& held) { return backward_of(its, held, caller, dy, dh, dc, how, retain); });
         },
         py::arg("tape"), py::arg("cell"), py::arg("dy").none(true), py::arg("dh").none(true),
         py::arg("dc").none(true), py::arg("reduction"), py::arg("retain"));
-
-    module.def(
-        "forward_both",
-        [](const std::string& cell, py::object x, const Two<Weights4>& weights, const Two<py::object>& h,
-           const Two<py::object>& c, py::object lengths, py::object reset, bool keep) {
-            const Cell which = cell_from_name(cell);
-            const std::string caller = family(cell) + "_forward";
-            return is_single(caller, "x", x)
-                       ? forward_both_of<float>(which, caller, x, weights, h, c, lengths, reset, keep)
-                       : forward_both_of<double>(which, caller, x, weights, h, c, lengths, reset, keep);
-        },
-        py::arg("cell"), py::arg("x"), py::arg("weights"), py::arg("h"), py::arg("c"),
-        py::arg("lengths").none(true), py::arg("reset").none(true), py::arg("keep"));
-
-    module.def(
-        "backward_both",
-        [](const Two<py::object>& tapes, const std::string& cell, const Two<py::object>& dy,
-           const Two<py::object>& dh, const Two<py::object>& dc, bool retain) {
-            const std::string caller = cell + "_backward";
-            PyTape &first = tape_of(caller, cell, tapes[0]), &second = tape_of(caller, cell, tapes[1]);
-            return first.visit([&](auto& one) {
-                return second.visit([&](auto& other) -> py::tuple {
-                    if constexpr (std::is_same_v<decltype(one), decltype(other)>) {
-                        const Two<std::decay_t<decltype(one)>*> held{&one, &other};
-                        return backward_both_of({&first, &second}, held, caller, dy, dh, dc, retain);
-                    } else {
-                        throw py::value_error(caller + ": the two tapes differ in dtype");
-                    }
-                });
-            });
-        },
-        py::arg("tapes"), py::arg("cell"), py::arg("dy"), py::arg("dh"), py::arg("dc"), py::arg("retain"));
 }
 
 }  // namespace bptt::bindings

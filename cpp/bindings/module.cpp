@@ -7,6 +7,7 @@ PYBIND11_MODULE(_core, module) {
     module.attr("__version__") = bptt::version();
     bptt::bindings::register_runtime(module);
     bptt::bindings::register_recurrent(module);
+    bptt::bindings::register_layers(module);
     bptt::bindings::register_ledger(module);
     bptt::bindings::register_stream(module);
     bptt::bindings::register_dense(module);

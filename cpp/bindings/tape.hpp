@@ -17,6 +17,7 @@ struct HeldTape {
     Input<R> x, weight_ih, weight_hh, bias_ih, bias_hh;
     IndexInput lengths;
     Input<bool> reset;
+    py::object owner;  // or all of it is kept alive by this
 };
 
 class PyTape {
@@ -34,6 +35,21 @@ public:
 
 private:
     std::variant<std::unique_ptr<HeldTape<float>>, std::unique_ptr<HeldTape<double>>> held_;
+};
+
+// A tape has one reader at a time, as long as this lives.
+class Reader {
+public:
+    Reader(const std::string& caller, bool& busy) : busy_(busy) {
+        if (busy) throw py::value_error(caller + ": tape is in use by another thread's backward call");
+        busy = true;
+    }
+    ~Reader() { busy_ = false; }
+    Reader(const Reader&) = delete;
+    Reader& operator=(const Reader&) = delete;
+
+private:
+    bool& busy_;
 };
 
 }  // namespace bptt::bindings

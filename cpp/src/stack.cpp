@@ -1,8 +1,10 @@
 // THE stacking of recurrent layers: their order, both directions, dropout between them, stacked states.
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "bptt/layers.hpp"
+#include "dispatch.hpp"
 #include "validate_layers.hpp"
 
 namespace bptt {
@@ -142,6 +144,46 @@ LayerForward<R> run(const Recurrent<R>& layer, View<const R> x, State<R> initial
     return out;
 }
 
+// What pays for packing the weights, which the loop does, is more rows than these.
+constexpr Index kFewSequences = 4;
+
+template <class R>
+LayerForward<R> single_step(const Recurrent<R>& layer, const View<const R>& x_t, const State<R>& initial) {
+    const Index N = x_t.shape[0], H = layer.hidden_size(), states = N * H;
+    const Shape stacked{layer.num_layers, N, H};
+    const bool has_c = cell_has_c(layer.cell);
+    const auto given = [&](const View<const R>& state, const Array<R>& learned) {
+        if (state) return Array<R>();
+        if (learned) return repeated(learned, N);
+        Array<R> zero(stacked);
+        std::fill_n(zero.data(), zero.elements(), R(0));
+        return zero;
+    };
+    const Array<R> own_h = given(initial.h, layer.initial_h),
+                   own_c = has_c ? given(initial.c, layer.initial_c) : Array<R>();
+    const R *const h = own_h ? own_h.data() : initial.h.data, *const c =
+                                                                  own_c ? own_c.data() : initial.c.data;
+
+    LayerForward<R> out;
+    out.state.h = Array<R>(stacked);
+    if (has_c) out.state.c = Array<R>(stacked);
+    const auto& table = detail::table<kernels::ForwardTable<R>>();
+    const R* x = x_t.data;
+    for (Index k = 0; N > 0 && k < layer.num_layers; ++k) {
+        const auto& row = layer.rows[static_cast<std::size_t>(k)];
+        R* const h_next = out.state.h.data() + k * states;
+        table.step[static_cast<int>(layer.cell)](
+            {N, row.weight_ih.shape()[1], H, x, row.weight_ih.data(), row.weight_hh.data(),
+             row.bias_ih.data(), row.bias_hh.data(), h + k * states, has_c ? c + k * states : nullptr, h_next,
+             has_c ? out.state.c.data() + k * states : nullptr});
+        x = h_next;
+    }
+    // A copy: who changes y does not change the state.
+    out.y = Array<R>({N, H});
+    std::copy_n(out.state.h.data() + (layer.num_layers - 1) * states, states, out.y.data());
+    return out;
+}
+
 // Backward of layer k. Returns dx and adds to the parameters' gradients, which come last layer first.
 template <class R>
 Array<R> back_layer(const Recurrent<R>& layer, Index k, LayerTape<R>& tape, const View<const R>& dy,
@@ -218,6 +260,7 @@ LayerForward<R> predict(const Recurrent<R>& layer, In<R> x, const StateIn<R>& st
 template <class R>
 LayerForward<R> step(const Recurrent<R>& layer, In<R> x_t, const StateIn<R>& state) {
     const Index N = validate::step<R>(caller(layer, ".step"), layer, x_t, state);
+    if (N <= kFewSequences) return single_step<R>(layer, x_t, state);
     LayerForward<R> out = run<R>(layer, {x_t.data, {1, N, layer.input_size()}}, state, {}, {}, false);
     out.y = out.y.reshaped({N, layer.hidden_size()});
     return out;

@@ -67,26 +67,39 @@ def backward_traced(
     tuple[Array | None, Array | None, Array | None, Array | None],
     Array | None,
 ]: ...
-def forward_both(
-    cell: str,
-    x: Array,
-    weights: Sequence[Sequence[Array | None]],
-    h: Sequence[Array | None],
-    c: Sequence[Array | None],
-    lengths: Array | None,
-    reset: Array | None,
-    keep: bool,
-) -> tuple[
-    tuple[Array, Array, Array | None, Tape | None], tuple[Array, Array, Array | None, Tape | None]
-]: ...
-def backward_both(
-    tapes: Sequence[Tape],
-    cell: str,
-    dy: Sequence[Array | None],
-    dh: Sequence[Array | None],
-    dc: Sequence[Array | None],
-    retain: bool,
-) -> tuple[tuple[Array | None, ...], tuple[Array | None, ...]]: ...
+
+class LayerTape:
+    """What a recurrent layer's forward keeps. Made by `Recurrent.forward`, never by hand."""
+
+    @property
+    def tapes(self) -> list[Tape]: ...
+    @property
+    def masks(self) -> list[Array]: ...
+
+class Recurrent:
+    """A stack of recurrent layers over the parameters' own memory."""
+
+    def __init__(
+        self,
+        name: str,
+        cell: str,
+        num_layers: int,
+        bidirectional: bool,
+        dropout: float,
+        rows: list[tuple[Array | None, ...]],
+        initial_h: Array | None,
+        initial_c: Array | None,
+    ) -> None: ...
+    def forward(
+        self, x: Array, state: Any, lengths: Array | None, reset: Array | None, masks: list[Array]
+    ) -> tuple[Array, Any, LayerTape]: ...
+    def predict(
+        self, x: Array, state: Any, lengths: Array | None, reset: Array | None
+    ) -> tuple[Array, Any]: ...
+    def step(self, x_t: Array, state: Any = None) -> tuple[Array, Any]: ...
+    def backward(
+        self, tape: LayerTape, dy: Array | None, dstate: Any, retain: bool
+    ) -> tuple[Array, Any, dict[str, Array]]: ...
 
 class Ledger:
     """The gradient of a tape, taken apart by lag."""

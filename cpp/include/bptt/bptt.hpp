@@ -12,5 +12,6 @@
 #include "bptt/recurrent.hpp"
 #include "bptt/runtime.hpp"
 #include "bptt/stream.hpp"
+#include "bptt/truncation.hpp"
 #include "bptt/types.hpp"
 #include "bptt/version.hpp"

@@ -10,6 +10,7 @@
 #include "kernels/losses.hpp"
 #include "kernels/optim.hpp"
 #include "kernels/pair.hpp"
+#include "kernels/single_step.hpp"
 #include "kernels/stream_step.hpp"
 #include "kernels/table.hpp"
 
@@ -60,7 +61,7 @@ template <class... Cells>
 struct List {
     template <class R>
     static constexpr kernels::ForwardTable<R> forward_table() {
-        return {{forward<Cells, R>...}, {Cells::kept...}};
+        return {{forward<Cells, R>...}, {single_step<Cells, R>...}, {Cells::kept...}};
     }
     template <class R>
     static constexpr kernels::BackwardTable<R> backward_table() {

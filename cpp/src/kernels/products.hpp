@@ -229,10 +229,10 @@ BPTT_INLINE void tiles(int rows, const Panels<R>& b, Index first, Index last, In
 // ---- the product of rows -------------------------------------------------------------------------
 
 // Room for the packed rows of one group.
-constexpr int kGroup = 144 / kTallest;           // tiles
+constexpr int kGroup = kTallest > kTallestDirect ? 8 : 24;  // tiles
 constexpr Index kGroupRows = kGroup * kTallest;  // rows: weights larger than L2 come as seldom as may be
 template <class R>
-constexpr Index kRowSpace = kGroup * kDepth * kPack<R>;
+constexpr Index kRowSpace = kTallest > kTallestDirect ? kGroup * kDepth * kPack<R> : 0;
 
 // C rows c[0..m-1] (+)= A rows a[0..m-1] times panels first..last-1. space: kRowSpace elements.
 template <class R>

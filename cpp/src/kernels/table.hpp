@@ -83,12 +83,24 @@ struct StreamArgs {
     const R *bias_ih, *bias_hh;  // both or neither
 };
 
+// One step, from unpacked weights.
+template <class R>
+struct StepArgs {
+    Index N, D, H;
+    const R* x;  // (N, D)
+    const R *weight_ih, *weight_hh;
+    const R *bias_ih, *bias_hh;  // both or neither
+    const R *h, *c;              // (N, H); c where the cell has one
+    R *h_next, *c_next;          // (N, H), not h and c
+};
+
 constexpr int kCells = 6;
 
 // All by Cell.
 template <class R>
 struct ForwardTable {
     void (*forward[kCells])(const ForwardArgs<R>&);
+    void (*step[kCells])(const StepArgs<R>&);
     Index kept[kCells];
 };
 

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from bptt import _core, _validate
-from bptt.functions import NONLINEARITIES, Weights, gru_cell
+from bptt.functions import NONLINEARITIES, gru_cell
 from bptt.layers.base import Array, Layer, LayerGradients, LayerTape, State
-
-_Row = tuple[Any, Any]  # h and c of one layer in one direction, each (N, H) or None
-
-
-class _Kept(NamedTuple):
-    """What a tape keeps."""
-
-    tapes: list[_core.Tape]  #: layer by layer, forward direction first
-    masks: list[Array]  #: of the dropout before each layer but the first, where there was one
-    given: _Row  #: whether h and c were, or the learned initial state stood for them
 
 
 class Recurrent(Layer):
@@ -44,20 +33,19 @@ class Recurrent(Layer):
 
     _gates: ClassVar[int]
     _has_c: ClassVar[bool] = False
-    _family: ClassVar[str]  # whose backward it is
-    _cell: str  # whose forward it is
+    _cell: str  # the core's name of it
 
     def __init__(
         self,
         input_size: int,
         hidden_size: int,
-        num_layers: int,
-        bidirectional: bool,
-        dropout: float,
-        bias: bool,
-        dtype: DTypeLike,
-        seed: int | None,
-        learn_initial_state: bool,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        bias: bool = True,
+        dtype: DTypeLike = np.float32,
+        seed: int | None = None,
+        learn_initial_state: bool = False,
     ) -> None:
         where = type(self).__name__
         self.input_size = _validate.size(where, "input_size", input_size)
@@ -77,17 +65,44 @@ class Recurrent(Layer):
 
         H, GH = self.hidden_size, self._gates * self.hidden_size
         bound = 1.0 / math.sqrt(H)
-        self._weights = []
-        for layer in range(self.num_layers):
-            D = self.input_size if layer == 0 else self.directions * H
-            shapes: list[tuple[int, ...]] = [(GH, D), (GH, H)] + [(GH,), (GH,)] * self.bias
-            for _ in range(self.directions):
-                drawn = (self._random.uniform(-bound, bound, shape) for shape in shapes)
-                self._weights.append(Weights(*(array.astype(self.dtype) for array in drawn)))
-        self._parameters = self._named(self._weights)
+        self._parameters = {}
+        for i in range(self._rows):
+            D = self.input_size if i < self.directions else self.directions * H
+            for name, shape in zip(self._names(i), ((GH, D), (GH, H), (GH,), (GH,)), strict=False):
+                drawn = self._random.uniform(-bound, bound, shape)
+                self._parameters[name] = drawn.astype(self.dtype)
         if self.learn_initial_state:
             for name in ("initial_h", "initial_c")[: 1 + self._has_c]:
                 self._parameters[name] = np.zeros((self._rows, H), self.dtype)
+        self._stack = self._new_stack()
+
+    def _names(self, row: int) -> list[str]:
+        """What the parameters of one layer in one direction are called."""
+        layer, reverse = divmod(row, self.directions)
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if self.bias else 2]
+        return [f"{name}_l{layer}" + "_reverse" * reverse for name in names]
+
+    def _new_stack(self) -> _core.Recurrent:
+        """The core's layer, over the parameters' memory."""
+        found = self._parameters
+        names = [(*self._names(i), "", "")[:4] for i in range(self._rows)]
+        return _core.Recurrent(
+            type(self).__name__,
+            self._cell,
+            self.num_layers,
+            self.bidirectional,
+            self.dropout,
+            [tuple(map(found.get, its)) for its in names],
+            found.get("initial_h"),
+            found.get("initial_c"),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_stack"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._stack = self._new_stack()
 
     @property
     def directions(self) -> int:
@@ -113,21 +128,6 @@ class Recurrent(Layer):
         """How many states are stacked."""
         return self.num_layers * self.directions
 
-    def _of_layer(self, layer: int) -> slice:
-        """Which of the weights, stacked states and tapes are a layer's."""
-        return slice(layer * self.directions, (layer + 1) * self.directions)
-
-    def _named(self, weights: Iterable[Iterable[Any]]) -> dict[str, Array]:
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        found = {}
-        for i, arrays in enumerate(weights):
-            layer, reverse = divmod(i, self.directions)
-            ending = f"_l{layer}" + "_reverse" * reverse
-            for name, array in zip(names, arrays, strict=True):
-                if array is not None:
-                    found[name + ending] = array
-        return found
-
     def __repr__(self) -> str:
         options = {"num_layers": 1, "bidirectional": False, "dropout": 0.0}
         options["learn_initial_state"] = False
@@ -148,54 +148,26 @@ class Recurrent(Layer):
         A state that is None, whole or within the LSTM's pair, is zero, or the learned one.
         """
         training = _validate.flag(f"{type(self).__name__}.forward", "training", training)
-        y, state, kept = self._run("forward", x, state, lengths, reset, True, training)
+        masks, before = [], None
+        if training and self.dropout > 0 and isinstance(x, np.ndarray) and x.ndim == 3:
+            before = self.random_state
+            masks = self._masks(*x.shape[:2])
+        try:
+            y, state, kept = self._stack.forward(x, state, lengths, reset, masks)
+        except BaseException:
+            if before is not None:  # what was refused has drawn nothing
+                self.random_state = before
+            raise
         return y, state, LayerTape(self, kept)
 
     def backward(
         self, tape: LayerTape, dy: Array | None, dstate: State = None, retain: bool = False
     ) -> LayerGradients:
         """As `Layer.backward`: dy (T, N, directions * H), dstate stacked as the state."""
-        kept: _Kept = self._open(tape)
-        rows = self._unstack("backward", "dstate", dstate)
-        H = self.hidden_size
-        if self.bidirectional and dy is not None:
-            T, N = kept.tapes[-1].shape[:2]
-            if not isinstance(dy, np.ndarray) or dy.shape != (T, N, 2 * H):
-                where = f"{type(self).__name__}.backward"
-                raise _not_this(where, "dy", dy, f"(T, N, 2*H) = {(T, N, 2 * H)}")
-        found: list[Any] = [None] * self._rows
-        for layer in reversed(range(self.num_layers)):
-            its = self._of_layer(layer)
-            dx: Any
-            if self.bidirectional:
-                halves = (None, None) if dy is None else (dy[..., :H], dy[..., H:])
-                dh, dc = zip(*rows[its], strict=True)
-                (dx, *found[its.start]), (dx_reverse, *found[its.start + 1]) = _core.backward_both(
-                    kept.tapes[its], self._family, halves, dh, dc, retain
-                )
-                dx += dx_reverse
-            else:
-                dx, *found[layer] = _core.backward(
-                    kept.tapes[layer], self._family, dy, *rows[layer], "sum", retain
-                )
-            if not retain:
-                del kept.tapes[its]
-            dy = dx
-            if layer > 0 and kept.masks:
-                dy *= kept.masks[layer - 1]
-                dy *= self.dtype.type(1 / (1 - self.dropout))
+        found = self._stack.backward(self._open(tape), dy, dstate, retain)
         if not retain:
             self._close(tape)
-        dh, dc = self._stack([f[0] for f in found]), self._stack([f[1] for f in found])
-        parameters = self._named(f[2:] for f in found)
-        if self.learn_initial_state:
-            for name, d, given in zip(
-                ("initial_h", "initial_c"), (dh, dc), kept.given, strict=True
-            ):
-                if name in self._parameters:
-                    zero = np.zeros_like(self._parameters[name])
-                    parameters[name] = zero if given else d.sum(axis=1)
-        return LayerGradients(dy, (dh, dc) if self._has_c else dh, parameters)
+        return LayerGradients(*found)
 
     def predict(
         self,
@@ -204,129 +176,18 @@ class Recurrent(Layer):
         lengths: Array | None = None,
         reset: Array | None = None,
     ) -> tuple[Array, State]:
-        y, state, _ = self._run("predict", x, state, lengths, reset, False, False)
-        return y, state
+        return self._stack.predict(x, state, lengths, reset)
 
     def step(self, x_t: Array, state: State = None) -> tuple[Array, State]:
         """As `Layer.step`. A bidirectional layer has no step: it is a `ValueError`."""
-        where = f"{type(self).__name__}.step"
-        if self.bidirectional:
-            raise ValueError(
-                f"{where}: the layer is bidirectional, and its backward direction begins at the "
-                "end of the sequence, expected a layer of one direction"
-            )
-        if not isinstance(x_t, np.ndarray) or x_t.ndim != 2:
-            raise _not_this(where, "x_t", x_t, f"(N, {self.input_size})")
-        y, state, _ = self._run("step", x_t[None], state, None, None, False, False)
-        return y[0], state
+        return self._stack.step(x_t, state)
 
-    def _run(
-        self,
-        method: str,
-        x: Array,
-        state: State,
-        lengths: Array | None,
-        reset: Array | None,
-        keep: bool,
-        training: bool,
-    ) -> tuple[Array, State, _Kept]:
-        """All layers, one after the other."""
-        rows = self._unstack(method, "state", state)
-        given = (rows[0][0] is not None, rows[0][1] is not None)
-        if self.learn_initial_state:
-            rows = self._learned(x, rows)
-        kept = _Kept([], [], given)
-        finals = []
-        for layer in range(self.num_layers):
-            if layer > 0 and training and self.dropout > 0:
-                x, mask = self._drop(x)
-                kept.masks.append(mask)
-            ys = []
-            for y, h, c, tape in self._layer(x, layer, rows, lengths, reset, keep):
-                ys.append(y)
-                finals.append((h, c))
-                kept.tapes.append(tape)
-            x = ys[0] if len(ys) == 1 else np.concatenate(ys, axis=2)
-        h, c = (self._stack(list(arrays)) for arrays in zip(*finals, strict=True))
-        return x, (h, c) if self._has_c else h, kept
-
-    def _layer(
-        self,
-        x: Array,
-        layer: int,
-        rows: list[_Row],
-        lengths: Array | None,
-        reset: Array | None,
-        keep: bool,
-    ) -> Any:
-        """One layer: for each direction y, h, c and the tape."""
-        try:
-            if not self.bidirectional:
-                weights, row = self._weights[layer], rows[layer]
-                return [_core.forward(self._cell, x, *weights, *row, lengths, reset, keep)]
-            its = self._of_layer(layer)
-            h, c = zip(*rows[its], strict=True)
-            return _core.forward_both(self._cell, x, self._weights[its], h, c, lengths, reset, keep)
-        except (TypeError, ValueError):
-            # The core would name the weights where they do not fit x; here it is x that does not.
-            if layer == 0:
-                _validate.layer_input(type(self).__name__, x, self.dtype, self.input_size)
-            raise
-
-    def _drop(self, y: Array) -> tuple[Array, Array]:
-        """Inverted dropout (Srivastava et al. 2014): what stays is scaled, so nothing is to be done
-        where there is none. Returns the mask of what stays."""
-        mask = self._random.random(y.shape, np.float32) >= self.dropout
-        y = y * mask
-        y *= self.dtype.type(1 / (1 - self.dropout))
-        return y, mask
-
-    def _learned(self, x: Array, rows: list[_Row]) -> list[_Row]:
-        """The rows, with the learned initial state for what is None."""
-        N = x.shape[1] if isinstance(x, np.ndarray) and x.ndim == 3 else 0
-
-        def row(name: str, i: int, given: Any) -> Any:
-            if given is not None or name not in self._parameters:
-                return given
-            return np.repeat(self._parameters[name][i : i + 1], N, axis=0)
-
-        return [(row("initial_h", i, h), row("initial_c", i, c)) for i, (h, c) in enumerate(rows)]
-
-    @staticmethod
-    def _stack(arrays: list[Any]) -> Any:
-        """(rows, N, H), or None where there is nothing."""
-        if arrays[0] is None:
-            return None
-        return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
-
-    def _unstack(self, method: str, name: str, state: State) -> list[_Row]:
-        """h and c of each layer and direction; what is None stays None."""
-        if state is None:
-            return [(None, None)] * self._rows
-        if not self._has_c:
-            return [(h, None) for h in self._split(method, name, state)]
-        if not isinstance(state, (tuple, list)) or len(state) != 2:
-            where = f"{type(self).__name__}.{method}"
-            raise _not_this(where, name, state, "a pair (h, c)")
-        h, c = (self._split(method, f"{name}[{i}]", part) for i, part in enumerate(state))
-        return list(zip(h, c, strict=True))
-
-    def _split(self, method: str, name: str, stacked: Any) -> list[Any]:
-        if stacked is None:
-            return [None] * self._rows
-        if isinstance(stacked, np.ndarray) and stacked.ndim == 3 and len(stacked) == self._rows:
-            return list(stacked)
-        where = f"{type(self).__name__}.{method}"
-        letters = "num_layers, N, H" if self.directions == 1 else "num_layers*directions, N, H"
-        raise _not_this(
-            where, name, stacked, f"({letters}) = ({self._rows}, N, {self.hidden_size})"
-        )
-
-
-def _not_this(where: str, name: str, given: object, wanted: str) -> Exception:
-    if isinstance(given, np.ndarray):
-        return ValueError(f"{where}: {name} has shape {given.shape}, expected {wanted}")
-    return TypeError(f"{where}: {name} is a {type(given).__name__}, expected {wanted}")
+    def _masks(self, T: int, N: int) -> list[Array]:
+        """What stays of each layer's y for the next one. What stays is scaled by the core (inverted
+        dropout, Srivastava et al. 2014), so that nothing is to be done where there is none."""
+        shape = (T, N, self.directions * self.hidden_size)
+        above = range(1, self.num_layers)
+        return [self._random.random(shape, np.float32) >= self.dropout for _ in above]
 
 
 class RNN(Recurrent):
@@ -347,7 +208,6 @@ class RNN(Recurrent):
     """
 
     _gates = 1
-    _family = "rnn"
 
     def __init__(
         self,
@@ -364,17 +224,8 @@ class RNN(Recurrent):
     ) -> None:
         self._cell = _validate.choice("RNN", "nonlinearity", nonlinearity, NONLINEARITIES)
         self.nonlinearity = nonlinearity
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bidirectional,
-            dropout,
-            bias,
-            dtype,
-            seed,
-            learn_initial_state,
-        )
+        shape = (input_size, hidden_size, num_layers, bidirectional)
+        super().__init__(*shape, dropout, bias, dtype, seed, learn_initial_state)
 
 
 class LSTM(Recurrent):
@@ -385,31 +236,7 @@ class LSTM(Recurrent):
 
     _gates = 4
     _has_c = True
-    _family = _cell = "lstm"
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bidirectional: bool = False,
-        dropout: float = 0.0,
-        bias: bool = True,
-        dtype: DTypeLike = np.float32,
-        seed: int | None = None,
-        learn_initial_state: bool = False,
-    ) -> None:
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bidirectional,
-            dropout,
-            bias,
-            dtype,
-            seed,
-            learn_initial_state,
-        )
+    _cell = "lstm"
 
 
 class GRU(Recurrent):
@@ -420,7 +247,6 @@ class GRU(Recurrent):
     """
 
     _gates = 3
-    _family = "gru"
 
     def __init__(
         self,
@@ -437,14 +263,5 @@ class GRU(Recurrent):
     ) -> None:
         self._cell = gru_cell("GRU", reset_after)
         self.reset_after = bool(reset_after)
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bidirectional,
-            dropout,
-            bias,
-            dtype,
-            seed,
-            learn_initial_state,
-        )
+        shape = (input_size, hidden_size, num_layers, bidirectional)
+        super().__init__(*shape, dropout, bias, dtype, seed, learn_initial_state)
