@@ -7,6 +7,40 @@
 
 namespace bptt::BPTT_SET {
 
+// One row of two products in the same columns, x @ first + h @ second, for panels p..p+wide/2-1: one chain
+// that stays in registers, as the loop's two chains are when the first one's end is the other's beginning.
+template <class R, int wide>
+BPTT_INLINE void chained_tile(const Panels<R>& first, const R* x, const Panels<R>& second, const R* h,
+                              Index p, R* row) {
+    constexpr int W = Vec<R>::size;
+    V<R> sum[wide];
+    unroll<wide>([&](auto v) BPTT_ALWAYS { sum[v] = load(first.panel[p + v / 2].start + v % 2 * Index{W}); });
+    const auto add = [&](const Panels<R>& b, const R* a) BPTT_ALWAYS {
+        const R* from = b.at(p);
+        const Index stride = b.K * kPanel<R>;
+        for (Index k = 0; k < b.K; ++k, from += kPanel<R>) {
+            const V<R> left = all(a[k]);
+            unroll<wide>([&](auto v) BPTT_ALWAYS {
+                sum[v] = ei::pmadd(left, load(from + v / 2 * stride + v % 2 * Index{W}), sum[v]);
+            });
+        }
+    };
+    add(first, x);
+    add(second, h);
+    unroll<wide>([&](auto v) BPTT_ALWAYS {
+        const Panel<R>& panel = first.panel[p + v / 2];
+        constexpr int lane = decltype(v)::value % 2 * W;
+        if (panel.width > lane) store_lanes(row + panel.column + lane, sum[v], panel.width - lane);
+    });
+}
+
+template <class R, int wide = widest(1)>
+BPTT_INLINE void chained(const Panels<R>& first, const R* x, const Panels<R>& second, const R* h, Index p,
+                         Index last, R* row) {
+    for (; p + wide / 2 <= last; p += wide / 2) chained_tile<R, wide>(first, x, second, h, p, row);
+    if constexpr (wide > 2) chained<R, narrower(1, wide)>(first, x, second, h, p, last, row);
+}
+
 template <class Cell, class R>
 class StreamStep {
 public:
@@ -14,17 +48,25 @@ public:
         : H_(a.H), weights_(0, a.D, a.H, 1), row_(Cell::columns * a.H) {
         weights_.pack(a.H, a.weight_ih, a.weight_hh, a.bias_ih, a.bias_hh, 0, 1);
         fill<R>(row_.data(), Cell::columns * a.H, R(0));
+        const Panels<R>&ih = weights_.ih.panels(), &hh = weights_.hh[0].panels();
+        const auto same = [&](Index p) {
+            return ih.panel[p].column == hh.panel[p].column && ih.panel[p].width == hh.panel[p].width;
+        };
+        while (both_ < smaller(ih.count, hh.count) && same(both_)) ++both_;
     }
 
     // x (D,); h and c (H,) in place. Takes nothing from anywhere: no lock, no memory, no system call.
     void step(const R* x, R* h, R* c) const noexcept {
         const DenormalsAreZero mode;
         R* const row = row_.data();
-        times(weights_.ih.panels(), x, row);
+        const Panels<R>& ih = weights_.ih.panels();
+        const Panels<R>& hh = weights_.hh[0].panels();
+        chained(ih, x, hh, h, 0, both_, row);
+        times(ih, x, row, both_);
+        times(hh, h, row, both_);
         unroll<Cell::phases>([&](auto phase) {
             constexpr int p = decltype(phase)::value;
-            const R* const from = p == 0 ? h : row + Cell::source_column[p] * H_;
-            times(weights_.hh[p].panels(), from, row);
+            if constexpr (p > 0) times(weights_.hh[p].panels(), row + Cell::source_column[p] * H_, row);
             forward_pointwise<Cell, p>(H_, Range{0, H_}, row, h, Cell::has_c ? c : h, h, c);
         });
     }
@@ -33,6 +75,7 @@ private:
     Index H_;
     ForwardWeights<Cell, R> weights_;
     Space<R> row_;
+    Index both_ = 0;  // panels in the beginning where input and hidden side add up in the same columns
 };
 
 }  // namespace bptt::BPTT_SET
