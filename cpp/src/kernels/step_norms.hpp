@@ -196,9 +196,9 @@ private:
         const int M = static_cast<int>(rows.count());
         const bool of_x = target.right == x_;
         const Index columns = target.right->columns;
+        const int column = static_cast<int>(block.column / H_);
         const Index first =
-            gate_of_column<Cell>(of_x ? Cell::ih_column : Cell::hh_column, block.column / H_) * H_ +
-            rows.first;
+            gate_of_column<Cell>(of_x ? Cell::ih_column : Cell::hh_column, column) * H_ + rows.first;
         R sums[kPack<R>] = {};
         R* to[kTallest];
         for (int r = 0; r < M; ++r) to[r] = room_.data() + thread * room() + r * width_;
