@@ -38,6 +38,7 @@ MAY_INCLUDE = {
     "src/kernels/vector.hpp": ["kernels/common.hpp"],
     "src/kernels/table.hpp": ["bptt/types.hpp"],
     "src/kernels/*": ["kernels/*", "bptt/types.hpp", "memory.hpp", "runtime.hpp"],
+    "src/arrays.hpp": ["bptt/types.hpp"],
     "src/validate.hpp": ["bptt/*"],
     "src/validate_layers.hpp": ["bptt/*", "validate.hpp"],
     "src/validate_models.hpp": ["bptt/*", "validate_layers.hpp"],
@@ -45,9 +46,9 @@ MAY_INCLUDE = {
     "src/files.*": ["files.hpp"],
     "src/safetensors.*": ["bptt/*", "json.hpp", "safetensors.hpp", "validate.hpp"],
     "src/model_io.cpp": ["bptt/*", "files.hpp", "json.hpp", "safetensors.hpp", "validate*.hpp"],
-    "src/rtneural.cpp": ["bptt/*", "files.hpp", "json.hpp", "validate*.hpp"],
+    "src/rtneural.cpp": ["bptt/*", "arrays.hpp", "files.hpp", "json.hpp", "validate*.hpp"],
     "src/dispatch.*": ["bptt/*", "dispatch.hpp", "kernels/table.hpp"],
-    "src/*": ["bptt/*", "validate*.hpp", "dispatch.hpp", "memory.hpp", "runtime.hpp"],
+    "src/*": ["bptt/*", "arrays.hpp", "validate*.hpp", "dispatch.hpp", "memory.hpp", "runtime.hpp"],
 }
 
 # What stands in angle brackets and is not of the standard library, and who alone may include it.

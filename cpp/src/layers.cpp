@@ -4,18 +4,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "arrays.hpp"
 #include "bptt/dense.hpp"
 #include "validate_layers.hpp"
 
 namespace bptt {
 namespace {
-
-template <class R>
-Array<R> zeros(const Shape& shape) {
-    Array<R> array(shape);
-    std::fill_n(array.data(), array.elements(), R(0));
-    return array;
-}
 
 void at_least_one(const char* caller, const char* what, Index size) {
     if (size < 1)

@@ -1,22 +1,11 @@
 #include "bptt/ledger.hpp"
 
-#include <algorithm>
-
+#include "arrays.hpp"
 #include "bptt/runtime.hpp"
 #include "dispatch.hpp"
 #include "validate.hpp"
 
 namespace bptt {
-namespace {
-
-template <class R>
-Array<R> zeros(const Shape& shape) {
-    Array<R> array(shape);
-    std::fill_n(array.data(), array.elements(), R(0));
-    return array;
-}
-
-}  // namespace
 
 template <class R>
 Ledger<R>::Ledger(const Tape<R>& tape, Index max_lag, Index groups, bool only_c)

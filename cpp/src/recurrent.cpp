@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "arrays.hpp"
 #include "bptt/runtime.hpp"
 #include "dispatch.hpp"
 #include "validate.hpp"
@@ -115,13 +116,6 @@ Forward<R> forward_result(const Tape<R>& tape, bool keep) {
     if (cell_has_c(tape.cell)) result.c = keep ? last(tape.c) : tape.c;
     if (keep) result.tape = tape;
     return result;
-}
-
-template <class E>
-Array<E> zeros(const Shape& shape) {
-    Array<E> array(shape);
-    std::fill_n(array.data(), array.elements(), E(0));
-    return array;
 }
 
 template <class R>

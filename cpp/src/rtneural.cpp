@@ -10,6 +10,7 @@
 #include <cmath>
 #include <vector>
 
+#include "arrays.hpp"
 #include "bptt/model_io.hpp"
 #include "files.hpp"
 #include "json.hpp"
@@ -88,13 +89,6 @@ Array<R> reordered(Cell cell, const Array<R>& from) {
     std::copy_n(from.data() + gate, gate, to.data());
     std::copy_n(from.data() + 2 * gate, gate, to.data() + 2 * gate);
     return to;
-}
-
-template <class R>
-Array<R> zeros(const Shape& shape) {
-    Array<R> array(shape);
-    std::fill_n(array.data(), array.elements(), R(0));
-    return array;
 }
 
 // ---- Keras's kind ----------------------------------------------------------------------------------
