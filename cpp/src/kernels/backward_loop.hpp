@@ -49,7 +49,7 @@ public:
     using Args = typename Lags::template Args<R>;
     using Rows = typename Lags::Rows;
 
-    explicit BackwardLoop(const Args& args)
+    BPTT_SHARED explicit BackwardLoop(const Args& args)
         : a_(args),
           lags_(args),
           T_(args.dims.T),
@@ -78,7 +78,7 @@ public:
         fill<R>(zeros_.data(), larger(H_, D_), R(0));
     }
 
-    void run() {
+    BPTT_SHARED void run() {
         team_.run([this](int thread, Barrier& barrier) { loop(thread, barrier); });
     }
 
@@ -125,8 +125,7 @@ protected:
                 rows_of_window<Cell>(Cell::hh_column, hh_window<Cell>(p), loop.H_, loop.a_.weight_hh, loop.H_,
                                      rows);
                 hh[p].pack_straight(rows, part, parts);
-                const bool from_zero = p > 0 || !Cell::passes_h;
-                hh[p].start_from([](Index) { return R(0); }, [&](Index) { return from_zero; }, part, parts);
+                if (p > 0 || !Cell::passes_h) hh[p].start_from_zero(part, parts);
             }
         }
     };
@@ -208,7 +207,7 @@ protected:
         weights.pack(*this, own.right.data(), by_units_ ? 0 : thread, by_units_ ? 1 : threads_);
         rows_of_window<Cell>(Cell::ih_column, ih_window<Cell>(), H_, a_.weight_ih, D_, own.right.data());
         if (a_.dx != nullptr) ih_.pack_straight(own.right.data(), thread, threads_);
-        ih_.start_from([](Index) { return R(0); }, [](Index) { return true; }, thread, threads_);
+        ih_.start_from_zero(thread, threads_);
         clear_results(thread);
         barrier.wait();
 
@@ -256,7 +255,7 @@ protected:
     }
 
     // Writes down what step t+1 handed back, and dL/dc_t.
-    void note_handed(Index t, Index n, Range units) const {
+    BPTT_SHARED void note_handed(Index t, Index n, Range units) const {
         const Index at = (t * N_ + n) * H_;
         const R* const dh = a_.dh + n * H_;
         for (Index j = units.first; j < units.last; ++j) trace_.recurrent[at + j] = dh[j];
@@ -406,8 +405,9 @@ protected:
     }
 
     // outer_sum, and |dW(t)| of each step, and where asked for the steps' shares and delta.
-    void sum_by_step(Index t0, Index t1, Index K, int thread, const Own& own, Barrier& barrier) const {
-        const StepNorms<Cell, R>& steps = steps_[0];
+    BPTT_SHARED void sum_by_step(Index t0, Index t1, Index K, int thread, const Own& own,
+                                 Barrier& barrier) const {
+        const StepNorms<R>& steps = steps_[0];
         if (steps.by_product()) {
             steps.sum(
                 own.delta.data(), K, t0, t1, [this](Index t) { return sequences_.alive(t); }, thread,
@@ -481,7 +481,7 @@ protected:
     OuterBlock<R> blocks_[Cell::columns];
     const int block_count_;
     const kernels::TraceArgs<R> trace_;
-    const Each<StepNorms<Cell, R>> steps_;  // one where they are wanted
+    const Each<StepNorms<R>> steps_;  // one where they are wanted
 };
 
 }  // namespace bptt::BPTT_SET

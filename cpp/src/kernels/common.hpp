@@ -13,9 +13,12 @@
 
 #if defined(_MSC_VER)
 #define BPTT_INLINE __forceinline
+#define BPTT_SHARED __declspec(noinline)
 #else
 #define BPTT_INLINE inline __attribute__((always_inline))
+#define BPTT_SHARED __attribute__((noinline))
 #endif
+// BPTT_SHARED: a function stays one. What is called once a step or less is not copied into all cells' loops.
 
 // For lambdas within the tile: a call there would send the accumulators to memory.
 #define BPTT_ALWAYS __attribute__((always_inline))

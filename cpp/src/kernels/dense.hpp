@@ -94,7 +94,7 @@ void linear_backward(const kernels::LinearArgs<R>& a) {
         clear(a.dweight, a.V * a.D);
         if (a.dbias != nullptr) clear(a.dbias, a.V);
         weight.pack_straight(weight_rows.data(), thread, threads);
-        weight.start_from([](Index) { return R(0); }, [](Index) { return true; }, thread, threads);
+        weight.start_from_zero(thread, threads);
         for (Index first = 0; first < a.M; first += kLinearChunkRows) {
             const R *x[kLinearChunkRows], *dy[kLinearChunkRows];
             const Index K = smaller(kLinearChunkRows, a.M - first);

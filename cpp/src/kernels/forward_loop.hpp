@@ -17,7 +17,7 @@ constexpr Index kForwardChunkRows = 128;
 template <class Cell, class R>
 class ForwardLoop {
 public:
-    explicit ForwardLoop(const kernels::ForwardArgs<R>& args)
+    BPTT_SHARED explicit ForwardLoop(const kernels::ForwardArgs<R>& args)
         : a_(args),
           T_(args.dims.T),
           N_(args.dims.N),
@@ -37,7 +37,7 @@ public:
         fill<R>(zeros_.data(), H_, R(0));
     }
 
-    void run() {
+    BPTT_SHARED void run() {
         team_.run([this](int thread, Barrier& barrier) { loop(thread, barrier); });
     }
 

@@ -18,15 +18,15 @@ struct ForwardWeights {
     };
     Each<Phase> hh;
 
-    ForwardWeights(int unit_part, Index D, Index H, int unit_parts)
+    BPTT_SHARED ForwardWeights(int unit_part, Index D, Index H, int unit_parts)
         : units(units_of<R>(H, unit_part, unit_parts)),
           ih(gate_runs<Cell>(Cell::ih_column, -1, H, units), D),
           hh(Cell::phases, H, units) {}
 
     // Packs a share. The input's side starts from both biases; where a gate's sides stand apart each
     // side from its own. Biases may be null.
-    void pack(Index H, const R* weight_ih, const R* weight_hh, const R* bias_ih, const R* bias_hh, int part,
-              int parts) const {
+    BPTT_SHARED void pack(Index H, const R* weight_ih, const R* weight_hh, const R* bias_ih, const R* bias_hh,
+                          int part, int parts) const {
         const auto bias = [](const R* values, Index row) { return values != nullptr ? values[row] : R(0); };
         const auto apart = [H](Index row) { return sides_apart<Cell>(row / H); };
         ih.pack_transposed(weight_ih, part, parts);

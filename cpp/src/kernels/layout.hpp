@@ -18,7 +18,7 @@ namespace bptt::BPTT_SET {
 // t-th step from its end, and goes from the slot above to the slot below.
 class Sequences {
 public:
-    Sequences(const Dims& dims, const std::int64_t* lengths, bool reverse)
+    BPTT_SHARED Sequences(const Dims& dims, const std::int64_t* lengths, bool reverse)
         : N_(dims.N),
           T_(dims.T),
           lengths_(lengths),
@@ -153,7 +153,7 @@ struct Runs {
 // The gates of one phase (-1: of all) for some units; columns: Cell::ih_column or Cell::hh_column.
 // Neighbours become one run, but not where sides apart begin or end: C starts differently there.
 template <class Cell>
-Runs gate_runs(const int (&columns)[Cell::gates], int phase, Index H, Range units) {
+BPTT_SHARED Runs gate_runs(const int (&columns)[Cell::gates], int phase, Index H, Range units) {
     Runs runs;
     for (int g = 0; g < Cell::gates; ++g)
         if (phase < 0 || Cell::phase_of[g] == phase)
@@ -166,7 +166,7 @@ Runs gate_runs(const int (&columns)[Cell::gates], int phase, Index H, Range unit
 template <class R>
 class PackedWeights {
 public:
-    PackedWeights(const Runs& runs, Index K)
+    BPTT_SHARED PackedWeights(const Runs& runs, Index K)
         : count_(panel_count(runs)),
           data_(count_ * larger<Index>(K, 1) * kPanel<R>),
           start_(count_ * kPanel<R>),
@@ -186,7 +186,7 @@ public:
     const Panels<R>& panels() const { return panels_; }
 
     // B[k][j] = weight[source of j][k]: the forward products. This and the following do the part's share.
-    void pack_transposed(const R* weight, int part, int parts) const {
+    BPTT_SHARED void pack_transposed(const R* weight, int part, int parts) const {
         const Range mine = share(count_, part, parts);
         for (Index p = mine.first; p < mine.last; ++p) {
             const R* rows[kPanel<R>];
@@ -196,10 +196,15 @@ public:
     }
 
     // B[k][j] = rows[k][source of j]: the backward products.
-    void pack_straight(const R* const* rows, int part, int parts) const {
+    BPTT_SHARED void pack_straight(const R* const* rows, int part, int parts) const {
         const Range mine = share(count_, part, parts);
         for (Index p = mine.first; p < mine.last; ++p)
             pack_columns<R, kPanel<R>>(rows, panels_.K, source_[p], panel_[p].width, panels_.at(p));
+    }
+
+    // C starts from zero instead of from itself.
+    BPTT_SHARED void start_from_zero(int part, int parts) const {
+        start_from([](Index) { return R(0); }, [](Index) { return true; }, part, parts);
     }
 
     // C starts from value(source of j) instead of from itself, in the panels where takes(source).
@@ -230,14 +235,14 @@ private:
 
 // One row of C from one row of A: a matrix times a vector, of the panels from p on.
 template <class R>
-BPTT_INLINE void times(const Panels<R>& b, const R* from, R* row, Index p = 0) {
+BPTT_SHARED void times(const Panels<R>& b, const R* from, R* row, Index p = 0) {
     tiles_of_width<R, 1, widest(1), false>(b, p, b.count, 0, b.K, &from, &row, Into::chain);
 }
 
 // rows[k] = the row of weight that belongs to column k of a window: what pack_straight reads.
 template <class Cell, class R>
-void rows_of_window(const int (&columns)[Cell::gates], Window window, Index H, const R* weight, Index stride,
-                    const R** rows) {
+BPTT_SHARED void rows_of_window(const int (&columns)[Cell::gates], Window window, Index H, const R* weight,
+                                Index stride, const R** rows) {
     for (int c = 0; c < window.count; ++c) {
         const Index gate = gate_of_column<Cell>(columns, window.first + c);
         for (Index u = 0; u < H; ++u) rows[c * H + u] = weight + (gate * H + u) * stride;

@@ -98,7 +98,7 @@ class LedgerLoop : public BackwardLoop<Cell, R, LagsOf<R>> {
     using typename Base::Right;
 
 public:
-    explicit LedgerLoop(const kernels::LedgerArgs<R>& args)
+    BPTT_SHARED explicit LedgerLoop(const kernels::LedgerArgs<R>& args)
         : Base(args),
           slots_(args.max_lag + 1),
           nothing_(row_),
@@ -139,7 +139,7 @@ private:
             rows_of_window<Cell>(Cell::ih_column, ih_window<Cell>(), H_, a_.weight_ih, D_, own.right.data());
             ih_.pack_straight(own.right.data(), thread, threads_);
         }
-        ih_.start_from([](Index) { return R(0); }, [](Index) { return true; }, thread, threads_);
+        ih_.start_from_zero(thread, threads_);
         pack_sources(thread, own);
         barrier.wait();
         for (Index t = a_.last - 1; t >= a_.first; --t) {

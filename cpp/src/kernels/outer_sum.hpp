@@ -18,7 +18,7 @@ struct RightOperand {
     Space<Panel<R>> panel;
     Index columns = 0;
 
-    RightOperand(Index its_columns, Index most_rows)
+    BPTT_SHARED RightOperand(Index its_columns, Index most_rows)
         : data(ceil_div(its_columns, kPanel<R>) * most_rows * kPanel<R>),
           panel(ceil_div(its_columns, kPanel<R>)),
           columns(its_columns) {
@@ -31,7 +31,7 @@ struct RightOperand {
     }
 
     // This thread's share of the packing. Every thread calls it with the same rows, then they meet.
-    void pack(const R* const* rows, Index count, int thread, int threads) const {
+    BPTT_SHARED void pack(const R* const* rows, Index count, int thread, int threads) const {
         const Range mine = share(panels.count, thread, threads);
         for (Index p = mine.first; p < mine.last; ++p)
             pack_columns<R, kPanel<R>>(rows, count, panel[p].column, panel[p].width,
@@ -139,8 +139,8 @@ void outer_group(const OuterBlock<R>& block, Range tiles_of_group, Range mine, c
 // This thread's share of all blocks for a chunk of K rows, after the operands were packed.
 // space: kColumnSpace elements.
 template <class R>
-void outer_sum(const OuterBlock<R>* blocks, int count, const R* const* delta, Index K, int thread,
-               int threads, R* space) {
+BPTT_SHARED void outer_sum(const OuterBlock<R>* blocks, int count, const R* const* delta, Index K, int thread,
+                           int threads, R* space) {
     Index total = 0;
     for (int b = 0; b < count; ++b) total += blocks[b].tiles() * blocks[b].panels();
     const Range mine = share(total, thread, threads);

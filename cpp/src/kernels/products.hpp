@@ -66,7 +66,7 @@ enum class Into {
 
 // out[k][lane] = rows[lane][k0 + k] for k < K; lanes beyond `count` are zero.
 template <class R, int lanes>
-void pack_rows(const R* const* rows, int count, Index k0, Index K, R* out) {
+BPTT_SHARED void pack_rows(const R* const* rows, int count, Index k0, Index K, R* out) {
     constexpr int W = Vec<R>::size;
     for (Index k = 0; k < K; k += W) {
         const int depth = static_cast<int>(smaller<Index>(W, K - k));
@@ -85,7 +85,7 @@ void pack_rows(const R* const* rows, int count, Index k0, Index K, R* out) {
 
 // out[k][lane] = rows[k][column + lane]; lanes beyond `count` are zero.
 template <class R, int lanes>
-void pack_columns(const R* const* rows, Index K, Index column, int count, R* out) {
+BPTT_SHARED void pack_columns(const R* const* rows, Index K, Index column, int count, R* out) {
     constexpr int W = Vec<R>::size;
     for (Index k = 0; k < K; ++k) {
         const R* from = rows[k] + column;
@@ -102,7 +102,8 @@ void pack_columns(const R* const* rows, Index K, Index column, int count, R* out
 // M rows of C times `wide` vectors, which are wide/2 panels (or the first half of one), from p on; k runs
 // over k0..k0+K-1. packed: a[0] is [K][kPack]; else a[i] is row i.
 template <class R, int M, int wide, bool packed>
-void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* const* a, R* const* c, Into into) {
+BPTT_SHARED void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* const* a, R* const* c,
+                      Into into) {
     constexpr int W = Vec<R>::size;
     constexpr int panels = (wide + 1) / 2;
     const Panel<R>* panel = b.panel + p;
@@ -215,12 +216,13 @@ BPTT_INLINE void tiles_of_width(const Panels<R>& b, Index& p, Index last, Index 
     }
 }
 
+// Packed tiles are tall, or have a panel at a time: none is wide.
 template <class R, bool packed, int M = packed ? kTallest : kTallestDirect>
 BPTT_INLINE void tiles(int rows, const Panels<R>& b, Index first, Index last, Index k0, Index K,
                        const R* const* a, R* const* c, Into into) {
     if constexpr (M >= 1) {
         if (rows == M)
-            tiles_of_width<R, M, widest(M), packed>(b, first, last, k0, K, a, c, into);
+            tiles_of_width<R, M, packed ? 2 : widest(M), packed>(b, first, last, k0, K, a, c, into);
         else
             tiles<R, packed, M - 1>(rows, b, first, last, k0, K, a, c, into);
     }
@@ -236,8 +238,8 @@ constexpr Index kRowSpace = kTallest > kTallestDirect ? kGroup * kDepth * kPack<
 
 // C rows c[0..m-1] (+)= A rows a[0..m-1] times panels first..last-1. space: kRowSpace elements.
 template <class R>
-void product(const Panels<R>& b, Index first, Index last, const R* const* a, R* const* c, Index m, R* space,
-             Into into = Into::chain) {
+BPTT_SHARED void product(const Panels<R>& b, Index first, Index last, const R* const* a, R* const* c, Index m,
+                         R* space, Into into = Into::chain) {
     if (m == 0 || first == last) return;
     const Index tile_count = ceil_div(m, kTallest);
     for (Index t0 = 0; t0 < tile_count; t0 += kGroup) {
@@ -247,7 +249,7 @@ void product(const Panels<R>& b, Index first, Index last, const R* const* a, R* 
             const Index K = smaller(kDepth, b.K - k0);
             for (int t = 0; t < group; ++t) {
                 const Range rows = share(m, t0 + t, tile_count);
-                if (rows.count() > kTallestDirect)
+                if (kTallest > kTallestDirect && rows.count() > kTallestDirect)
                     pack_rows<R, kPack<R>>(a + rows.first, static_cast<int>(rows.count()), k0, K,
                                            space + t * kDepth * kPack<R>);
             }
@@ -258,7 +260,7 @@ void product(const Panels<R>& b, Index first, Index last, const R* const* a, R* 
                 for (int t = 0; t < group; ++t) {
                     const Range rows = share(m, t0 + t, tile_count);
                     const int count = static_cast<int>(rows.count());
-                    if (count > kTallestDirect) {
+                    if (kTallest > kTallestDirect && count > kTallestDirect) {
                         const R* packed = space + t * kDepth * kPack<R>;
                         tiles<R, true>(count, b, p, p_last, k0, K, &packed, c + rows.first, into);
                     } else {

@@ -13,7 +13,7 @@ namespace bptt::BPTT_SET {
 
 // to[i] += matrix[i, :] . v for i < rows; matrix (rows, K).
 template <class R>
-inline void add_products(const R* matrix, Index rows, Index K, const R* v, R* to) {
+BPTT_SHARED void add_products(const R* matrix, Index rows, Index K, const R* v, R* to) {
     constexpr int W = Vec<R>::size;
     for (Index i = 0; i < rows; i += W) {
         const int count = static_cast<int>(smaller<Index>(W, rows - i));
@@ -40,16 +40,19 @@ inline void add_products(const R* matrix, Index rows, Index K, const R* v, R* to
     }
 }
 
+// to[j] = bias[j] + other[j] for j < H; null: zero.
+template <class R>
+BPTT_SHARED void start_from(R* to, Index H, const R* bias, const R* other) {
+    for (Index j = 0; j < H; ++j)
+        to[j] = (bias != nullptr ? bias[j] : R(0)) + (other != nullptr ? other[j] : R(0));
+}
+
 template <class Cell, class R>
 void single_step(const kernels::StepArgs<R>& a) {
     const DenormalsAreZero mode;
     const Index H = a.H;
     const Space<R> space(Cell::columns * H);
     R* const row = space.data();
-    const auto start = [&](R* to, const R* bias, const R* other) {
-        for (Index j = 0; j < H; ++j)
-            to[j] = (bias != nullptr ? bias[j] : R(0)) + (other != nullptr ? other[j] : R(0));
-    };
     for (Index n = 0; n < a.N; ++n) {
         const R* const h = a.h + n * H;
         const R* const c = Cell::has_c ? a.c + n * H : h;
@@ -59,8 +62,9 @@ void single_step(const kernels::StepArgs<R>& a) {
             constexpr bool apart = sides_apart<Cell>(g);
             const R* const hidden = a.bias_hh != nullptr ? a.bias_hh + g * H : nullptr;
             R* const to = row + Cell::ih_column[g] * H;
-            start(to, a.bias_ih != nullptr ? a.bias_ih + g * H : nullptr, apart ? nullptr : hidden);
-            if (apart) start(row + Cell::hh_column[g] * H, hidden, nullptr);
+            start_from<R>(to, H, a.bias_ih != nullptr ? a.bias_ih + g * H : nullptr,
+                          apart ? nullptr : hidden);
+            if (apart) start_from<R>(row + Cell::hh_column[g] * H, H, hidden, nullptr);
             add_products(a.weight_ih + g * H * a.D, H, a.D, a.x + n * a.D, to);
         });
         unroll<Cell::phases>([&](auto phase) {

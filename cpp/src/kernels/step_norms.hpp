@@ -72,28 +72,32 @@ private:
     }
 };
 
-template <class Cell, class R>
+template <class R>
 class StepNorms {
 public:
     // Of a call whose dW is made of these blocks; x: the operand that packs the input. At most `chunk` steps
     // at a time, by `threads` threads.
-    StepNorms(int, const kernels::TraceArgs<R>& trace, const Dims& dims, const OuterBlock<R>* blocks,
-              int count, const RightOperand<R>* x, Index chunk, int threads)
+    BPTT_SHARED StepNorms(int, const kernels::TraceArgs<R>& trace, const Dims& dims,
+                          const OuterBlock<R>* blocks, int count, const RightOperand<R>* x, Index chunk,
+                          int threads)
         : trace_(trace),
           N_(dims.N),
-          H_(dims.H),
-          GH_(Cell::gates * dims.H),
           blocks_(blocks),
           count_(count),
           x_(x),
+          GH_(rows_of_gradient()),
           width_(ceil_div(larger(dims.H, dims.D), kPanel<R>) * kPanel<R>),
-          by_product_(trace.weight_hh != nullptr || cheaper_by_product(dims)),
+          by_product_(trace.weight_hh != nullptr || cheaper_by_product(dims, GH_)),
           tiles_(tiles_of(blocks, count)),
           panel_(width_ / kPanel<R>),
           zeros_(kPanel<R>),
           squares_(by_product_ ? 2 * chunk * tiles_ : 0),
           room_(threads * room()),
           dots_(by_product_ ? 0 : threads * pairs()) {
+        for (int b = 0; b < count; ++b)
+            for (int i = 0; i < blocks[b].targets; ++i)
+                if (R*& first = first_[kind(b, i)]; first == nullptr || blocks[b].target[i].weight < first)
+                    first = blocks[b].target[i].weight;
         fill<R>(zeros_.data(), kPanel<R>, R(0));
         for (Index p = 0; p < width_ / kPanel<R>; ++p) panel_[p] = {p * kPanel<R>, kPanel<R>, zeros_.data()};
     }
@@ -119,7 +123,7 @@ public:
     }
 
     // Once all threads have done their share: the norms of step t.
-    void note(Index t, Index t0) const {
+    BPTT_SHARED void note(Index t, Index t0) const {
         const double* from = squares_.data() + 2 * (t - t0) * tiles_;
         double* const to = trace_.norms + 4 * t;
         for (Index at = 0; at < tiles_; ++at, from += 2) {
@@ -140,15 +144,11 @@ public:
         double* const dots = dots_.data() + thread * pairs();
         for (int b = 0; b < count_; ++b) {
             const OuterBlock<R>& block = blocks_[b];
-            Dots<R>::of(delta, m, block.column, block.count,
-                        [&](Index i, Index j, double dot) { dots[i * m + j] = i == j ? dot : 2 * dot; });
+            dots_of(delta, m, block, dots);
             const double of_bias = column_squares(delta, m, block, thread);
             for (int i = 0; i < block.targets; ++i) {
                 for (Index r = 0; r < m; ++r) rows[r] = right(b, i, r);
-                double sum = 0;
-                Dots<R>::of(rows, m, 0, block.target[i].right->columns,
-                            [&](Index n, Index k, double dot) { sum += dots[n * m + k] * dot; });
-                to[kind(b, i)] += sum;
+                to[kind(b, i)] += sum_of_dots(rows, m, block.target[i].right->columns, dots);
                 to[kind(b, i) + 2] += of_bias;
             }
         }
@@ -161,9 +161,9 @@ public:
 private:
     // Cycles of either way, as measured: a pair's vectors and the sums of its lanes; squares and sums of
     // dW(t).
-    static bool cheaper_by_product(const Dims& dims) {
+    static bool cheaper_by_product(const Dims& dims, Index rows) {
         const double vector = Vec<R>::size, N = static_cast<double>(dims.N), H = static_cast<double>(dims.H),
-                     D = static_cast<double>(dims.D), GH = Cell::gates * H;
+                     D = static_cast<double>(dims.D), GH = static_cast<double>(rows);
         return N * (N + 1) / 2 * ((GH + H + D) * 1.5 / vector + 30) > GH * (H + D) * 5 / vector;
     }
 
@@ -185,20 +185,26 @@ private:
         return sum;
     }
 
+    // G*H: each block has a row for each of its columns.
+    Index rows_of_gradient() const {
+        Index sum = 0;
+        for (int b = 0; b < count_; ++b)
+            for (int i = 0; i < blocks_[b].targets; ++i) sum += kind(b, i) * blocks_[b].count;
+        return sum;
+    }
+
     Index pairs() const { return N_ * N_; }
-    Index room() const { return by_product_ ? kTallest * width_ : Cell::columns * H_; }
+    Index room() const { return by_product_ ? kTallest * width_ : GH_; }
 
     // Rows `rows` of a block's target i: adds to dW what step t's rows k of delta give, and writes down its
     // squares and the bias's.
-    void step(const OuterBlock<R>& block, int i, Range rows, const R* const* delta, Range k, Index K, Index t,
-              double* squares, int thread, R* space) const {
+    BPTT_SHARED void step(const OuterBlock<R>& block, int i, Range rows, const R* const* delta, Range k,
+                          Index K, Index t, double* squares, int thread, R* space) const {
         const OuterTarget<R>& target = block.target[i];
         const int M = static_cast<int>(rows.count());
         const bool of_x = target.right == x_;
         const Index columns = target.right->columns;
-        const int column = static_cast<int>(block.column / H_);
-        const Index first =
-            gate_of_column<Cell>(of_x ? Cell::ih_column : Cell::hh_column, column) * H_ + rows.first;
+        const Index first = (target.weight - first_[of_x ? 0 : 1]) / target.stride + rows.first;
         R sums[kPack<R>] = {};
         R* to[kTallest];
         for (int r = 0; r < M; ++r) to[r] = room_.data() + thread * room() + r * width_;
@@ -246,7 +252,21 @@ private:
         }
     }
 
-    double column_squares(const R* const* delta, Index m, const OuterBlock<R>& block, int thread) const {
+    // Each pair's dot product of delta, both ways.
+    BPTT_SHARED static void dots_of(const R* const* delta, Index m, const OuterBlock<R>& block,
+                                    double* dots) {
+        Dots<R>::of(delta, m, block.column, block.count,
+                    [&](Index i, Index j, double dot) { dots[i * m + j] = i == j ? dot : 2 * dot; });
+    }
+    // The same of the right rows, each times delta's.
+    BPTT_SHARED static double sum_of_dots(const R* const* rows, Index m, Index columns, const double* dots) {
+        double sum = 0;
+        Dots<R>::of(rows, m, 0, columns, [&](Index i, Index j, double dot) { sum += dots[i * m + j] * dot; });
+        return sum;
+    }
+
+    BPTT_SHARED double column_squares(const R* const* delta, Index m, const OuterBlock<R>& block,
+                                      int thread) const {
         R* const sums = room_.data() + thread * room();
         fill<R>(sums, block.count, R(0));
         for (Index r = 0; r < m; ++r) {
@@ -265,10 +285,12 @@ private:
     }
 
     const kernels::TraceArgs<R> trace_;
-    const Index N_, H_, GH_;
+    const Index N_;
     const OuterBlock<R>* blocks_;
     const int count_;
     const RightOperand<R>* x_;
+    const Index GH_;
+    R* first_[2] = {};   // row 0 of dW_ih and of dW_hh
     const Index width_;  // of a tile's rows: all columns, in whole panels
     const bool by_product_;
     const Index tiles_;
