@@ -63,6 +63,22 @@ def test_a_batch_equals_its_sequences_one_by_one(
 
 
 @cells
+def test_weights_beyond_the_caches_give_the_bits_of_each_sequence_alone(
+    cell: str, rng: np.random.Generator
+) -> None:
+    """Such weights are read ahead, in blocks that the sizes here are no multiples of."""
+    N = 14
+    batch = draw(cell, (3, N, 150, 201), rng)
+    run, grads = forward(batch), gradients(batch)
+    for n in range(N):
+        one = batch.sequence(n)
+        assert_same_bits(run.y[:, [n]], forward(one).y)
+        its_grads = gradients(one)
+        assert_same_bits(grads.x[:, [n]], its_grads.x)
+        assert_same_bits(grads.h[[n]], its_grads.h)
+
+
+@cells
 def test_the_order_of_the_batch_does_not_matter(cell: str, rng: np.random.Generator) -> None:
     batch = draw(cell, (9, 17, 5, 19), rng, lengths=True, reset=True)
     order = rng.permutation(17)

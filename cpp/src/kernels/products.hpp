@@ -27,8 +27,15 @@ constexpr int widest(int rows) { return rows == 1 ? 8 : rows <= 3 ? 4 : 2; }
 // left goes into one tile.
 constexpr int narrower(int rows, int wide) { return rows == 1 ? wide - 2 : wide / 2; }
 
-// How many k a tall tile reads ahead in its panel: weights larger than L2 come from farther away.
+// How many k a tile of 14 rows reads ahead in its panel: weights larger than L2 come from farther away.
 constexpr Index kAhead = 10;
+
+// Tiles of 6 rows have no room for that in every k. Many of them share a panel, and each asks for its part of
+// the next one instead, some lines at every block of kBlock k.
+constexpr bool kFetches = kTallest == kTallestDirect;
+constexpr Index kBlock = 64;
+constexpr Index kLine = 64;                     // bytes
+constexpr Index kNearBytes = Index{256} << 10;  // panels of so many bytes stay in L2 by themselves
 
 // How many k a product goes through before it starts on the next panel.
 constexpr Index kDepth = 512;
@@ -55,6 +62,22 @@ struct Panels {
     Index count = 0;
 
     BPTT_INLINE R* at(Index p) const { return data + p * K * kPanel<R>; }
+};
+
+// The part of the next panel that a tile asks for.
+struct Fetch {
+    const char* line = nullptr;
+    Index lines = 0;  // at every block
+
+    // The first of `tiles` parts of panel p, which is one of `count`; nothing where all of them are near.
+    template <class R>
+    BPTT_INLINE static Fetch part(const Panels<R>& b, Index p, Index count, Index k0, Index tiles) {
+        constexpr Index k_bytes = kPanel<R> * static_cast<Index>(sizeof(R));
+        if (!kFetches || tiles == 1 || count * b.K * k_bytes <= kNearBytes) return {};
+        return {reinterpret_cast<const char*>(b.at(p) + k0 * kPanel<R>),
+                ceil_div(kBlock * k_bytes / kLine, tiles)};
+    }
+    BPTT_INLINE void next_tile(Index K) { line += lines * ceil_div(K, kBlock) * kLine; }
 };
 
 enum class Into {
@@ -101,9 +124,9 @@ BPTT_SHARED void pack_columns(const R* const* rows, Index K, Index column, int c
 
 // M rows of C times `wide` vectors, which are wide/2 panels (or the first half of one), from p on; k runs
 // over k0..k0+K-1. packed: a[0] is [K][kPack]; else a[i] is row i.
-template <class R, int M, int wide, bool packed>
+template <class R, int M, int wide, bool packed, bool fetches = false>
 BPTT_SHARED void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* const* a, R* const* c,
-                      Into into) {
+                      Into into, Fetch fetch = {}) {
     constexpr int W = Vec<R>::size;
     constexpr int panels = (wide + 1) / 2;
     const Panel<R>* panel = b.panel + p;
@@ -153,35 +176,46 @@ BPTT_SHARED void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* c
     else
         unroll<M>([&](auto i) BPTT_ALWAYS { row[i] = a[i] + k0; });
     const R* packed_row = a[0];
-    for (Index k = 0; k < K; ++k) {
-        const auto left = [&](auto i) BPTT_ALWAYS {
-            if constexpr (packed)
-                return all(packed_row[decltype(i)::value]);
-            else
-                return all(row[i][k]);
-        };
-        const auto right = [&](auto v)
-                               BPTT_ALWAYS { return load(from + (v / 2) * panel_stride + (v % 2) * W); };
-        // The shorter side's values wait in registers for the longer one's.
-        if constexpr (M < wide) {
-            V<R> lefts[M];
-            unroll<M>([&](auto i) BPTT_ALWAYS { lefts[i] = left(i); });
-            unroll<wide>([&](auto v) BPTT_ALWAYS {
-                const V<R> one = right(v);
-                unroll<M>([&](auto i) BPTT_ALWAYS { sum[i][v] = ei::pmadd(lefts[i], one, sum[i][v]); });
-            });
-        } else {
-            V<R> rights[wide];
-            unroll<wide>([&](auto v) BPTT_ALWAYS { rights[v] = right(v); });
-            unroll<M>([&](auto i) BPTT_ALWAYS {
-                const V<R> one = left(i);
-                unroll<wide>([&](auto v) BPTT_ALWAYS { sum[i][v] = ei::pmadd(one, rights[v], sum[i][v]); });
-            });
+    const auto multiply = [&](Index first, Index last) BPTT_ALWAYS {
+        for (Index k = first; k < last; ++k) {
+            const auto left = [&](auto i) BPTT_ALWAYS {
+                if constexpr (packed)
+                    return all(packed_row[decltype(i)::value]);
+                else
+                    return all(row[i][k]);
+            };
+            const auto right = [&](auto v)
+                                   BPTT_ALWAYS { return load(from + (v / 2) * panel_stride + (v % 2) * W); };
+            // The shorter side's values wait in registers for the longer one's.
+            if constexpr (M < wide) {
+                V<R> lefts[M];
+                unroll<M>([&](auto i) BPTT_ALWAYS { lefts[i] = left(i); });
+                unroll<wide>([&](auto v) BPTT_ALWAYS {
+                    const V<R> one = right(v);
+                    unroll<M>([&](auto i) BPTT_ALWAYS { sum[i][v] = ei::pmadd(lefts[i], one, sum[i][v]); });
+                });
+            } else {
+                V<R> rights[wide];
+                unroll<wide>([&](auto v) BPTT_ALWAYS { rights[v] = right(v); });
+                unroll<M>([&](auto i) BPTT_ALWAYS {
+                    const V<R> one = left(i);
+                    unroll<wide>([&](auto v)
+                                     BPTT_ALWAYS { sum[i][v] = ei::pmadd(one, rights[v], sum[i][v]); });
+                });
+            }
+            if constexpr (M > kTallestDirect)
+                unroll<wide>([&](auto v) BPTT_ALWAYS { ahead(from + kAhead * kPanel<R> + v * W); });
+            from += kPanel<R>;
+            if constexpr (packed) packed_row += kPack<R>;
         }
-        if constexpr (M > kTallestDirect)
-            unroll<wide>([&](auto v) BPTT_ALWAYS { ahead(from + kAhead * kPanel<R> + v * W); });
-        from += kPanel<R>;
-        if constexpr (packed) packed_row += kPack<R>;
+    };
+    if constexpr (fetches) {
+        for (Index k = 0; k < K; k += kBlock) {
+            for (Index line = 0; line < fetch.lines; ++line, fetch.line += kLine) ahead_to_l2(fetch.line);
+            multiply(k, smaller(k + kBlock, K));
+        }
+    } else {
+        multiply(0, K);
     }
 
     each([&](auto q, auto v, int lane, int width) BPTT_ALWAYS {
@@ -202,16 +236,23 @@ BPTT_SHARED void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* c
 // Tiles of M rows over panels first..last-1: as wide as the height allows, then narrower ones.
 template <class R, int M, int wide, bool packed>
 BPTT_INLINE void tiles_of_width(const Panels<R>& b, Index& p, Index last, Index k0, Index K,
-                                const R* const* a, R* const* c, Into into) {
+                                const R* const* a, R* const* c, Into into, Fetch fetch) {
     if constexpr (wide > 2) {
         for (; p + wide / 2 <= last; p += wide / 2) tile<R, M, wide, packed>(b, p, k0, K, a, c, into);
-        tiles_of_width<R, M, narrower(M, wide), packed>(b, p, last, k0, K, a, c, into);
+        tiles_of_width<R, M, narrower(M, wide), packed>(b, p, last, k0, K, a, c, into, fetch);
     } else {
         for (; p < last; ++p) {
-            if (b.panel[p].width > Vec<R>::size)
-                tile<R, M, 2, packed>(b, p, k0, K, a, c, into);
-            else
+            if (b.panel[p].width <= Vec<R>::size) {
                 tile<R, M, 1, packed>(b, p, k0, K, a, c, into);
+                continue;
+            }
+            if constexpr (kFetches && !packed && M + 1 >= kTallest) {
+                if (fetch.lines > 0) {
+                    tile<R, M, 2, packed, true>(b, p, k0, K, a, c, into, fetch);
+                    continue;
+                }
+            }
+            tile<R, M, 2, packed>(b, p, k0, K, a, c, into);
         }
     }
 }
@@ -219,12 +260,12 @@ BPTT_INLINE void tiles_of_width(const Panels<R>& b, Index& p, Index last, Index 
 // Packed tiles are tall, or have a panel at a time: none is wide.
 template <class R, bool packed, int M = packed ? kTallest : kTallestDirect>
 BPTT_INLINE void tiles(int rows, const Panels<R>& b, Index first, Index last, Index k0, Index K,
-                       const R* const* a, R* const* c, Into into) {
+                       const R* const* a, R* const* c, Into into, Fetch fetch = {}) {
     if constexpr (M >= 1) {
         if (rows == M)
-            tiles_of_width<R, M, packed ? 2 : widest(M), packed>(b, first, last, k0, K, a, c, into);
+            tiles_of_width<R, M, packed ? 2 : widest(M), packed>(b, first, last, k0, K, a, c, into, fetch);
         else
-            tiles<R, packed, M - 1>(rows, b, first, last, k0, K, a, c, into);
+            tiles<R, packed, M - 1>(rows, b, first, last, k0, K, a, c, into, fetch);
     }
 }
 
@@ -257,6 +298,8 @@ BPTT_SHARED void product(const Panels<R>& b, Index first, Index last, const R* c
             const Index step = group == 1 ? last - first : 1;
             for (Index p = first; p < last; p += step) {
                 const Index p_last = smaller(p + step, last);
+                Fetch fetch;
+                if (p_last < last) fetch = Fetch::part(b, p_last, last - first, k0, group);
                 for (int t = 0; t < group; ++t) {
                     const Range rows = share(m, t0 + t, tile_count);
                     const int count = static_cast<int>(rows.count());
@@ -264,7 +307,9 @@ BPTT_SHARED void product(const Panels<R>& b, Index first, Index last, const R* c
                         const R* packed = space + t * kDepth * kPack<R>;
                         tiles<R, true>(count, b, p, p_last, k0, K, &packed, c + rows.first, into);
                     } else {
-                        tiles<R, false>(count, b, p, p_last, k0, K, a + rows.first, c + rows.first, into);
+                        tiles<R, false>(count, b, p, p_last, k0, K, a + rows.first, c + rows.first, into,
+                                        fetch);
+                        fetch.next_tile(K);
                     }
                 }
             }
