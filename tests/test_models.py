@@ -30,6 +30,11 @@ EVERY = {
         bptt.GRU(2, 2, reset_after=False, dtype=dtype),
         bptt.Linear(2, 1, bias=False, dtype=dtype),
     ],
+    "every activation": lambda dtype: [
+        bptt.Activation("tanh"),
+        bptt.Linear(2, 3, dtype=dtype),
+        *map(bptt.Activation, ("relu", "sigmoid", "elu", "softmax")),
+    ],
 }
 
 
@@ -92,6 +97,14 @@ def changed(path: Path, arrays: Any = None, **description: Any) -> None:
         ({"layers": [{"name": "0"}]}, "bptt_model lacks the entry 'type'"),
         ({"layers": []}, "no layers"),
         ({"layers": 3}, "not iterable"),
+        (
+            {"layers": [{"name": "0", "type": "Activation", "nonlinearity": "swish"}]},
+            "Activation: nonlinearity is 'swish'",
+        ),
+        (
+            {"layers": [{"name": "0", "type": "Activation"}]},
+            "layer '0': its entry lacks ['nonlinearity']",
+        ),
         ({"type": "Transformer"}, "layer '0' has type 'Transformer', expected one of Embedding"),
         ({"peephole": True}, "has unknown ['peephole']"),
         ({"hidden_size": 10**12}, "hidden_size is 1000000000000, and its weights have 3"),
@@ -120,6 +133,23 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path: Path, description, sente
     assert str(error.value).startswith(f"load_model({str(path)!r}): ")
 
 
+def test_layers_of_a_file_that_do_not_fit_each_other_are_refused(tmp_path: Path):
+    model = bptt.Sequential(bptt.LSTM(2, 3), bptt.Linear(3, 1))
+    bptt.save_model(tmp_path / "m", model)
+    arrays, metadata = io.load(tmp_path / "m")
+    plain = json.loads(metadata["bptt_model"])
+    plain["layers"][1]["in_features"] = 4
+    arrays["1.weight"] = np.zeros((1, 4), np.float32)
+    io.save(tmp_path / "m", arrays, {"bptt_model": json.dumps(plain)})
+    sentence = r"load_model\(.*\): Sequential: layers\[1\]: .* reads 4 numbers a step, expected 3"
+    with pytest.raises(ValueError, match=sentence):
+        bptt.load_model(tmp_path / "m")
+    plain["layers"] = [{"name": "0", "type": "Activation", "nonlinearity": "elu"}]
+    io.save(tmp_path / "m", {}, {"bptt_model": json.dumps(plain)})
+    with pytest.raises(ValueError, match="the layers are activations, expected one"):
+        bptt.load_model(tmp_path / "m")
+
+
 def test_files_of_something_else_are_refused(tmp_path: Path):
     io.save(tmp_path / "m", {"a": np.zeros(1)})
     with pytest.raises(ValueError, match="the metadata has no bptt_model"):
@@ -141,6 +171,8 @@ def test_what_can_not_be_loaded_is_not_saved(tmp_path: Path):
         bptt.save_model(tmp_path / "m", model)
     with pytest.raises(ValueError, match="metadata has 'bptt_model'"):
         bptt.save_model(tmp_path / "m", bptt.Sequential(bptt.Linear(1, 1)), {"bptt_model": ""})
+    with pytest.raises(ValueError, match="the layers are activations"):
+        bptt.save_model(tmp_path / "m", bptt.Sequential(bptt.Activation("tanh")))
     with pytest.raises(TypeError, match="model is a Linear, expected a Sequential"):
         bptt.save_model(tmp_path / "m", bptt.Linear(1, 1))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="layer 0 is a Sequential, expected one of Embedding"):

@@ -46,6 +46,21 @@ def test_recurrent_layers_equal_pytorchs(kind, bias, rng):
         assert_close(grads.parameters[name], p.grad.numpy(), 1e-10)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["tanh", "relu", "sigmoid", "elu", "softmax"])
+def test_activations_equal_pytorchs(name, dtype, rng):
+    x, dy = 3 * rng.standard_normal((2, 5, 4, 19)).astype(dtype)
+    layer = bptt.Activation(name)
+    y, _, tape = layer.forward(x)
+    leaf = torch.tensor(x, requires_grad=True)
+    options = {"dim": -1} if name == "softmax" else {}
+    y_t = getattr(torch.nn.functional, name)(leaf, **options)
+    y_t.backward(torch.tensor(dy))
+    tolerance = 2e-6 if dtype == np.float32 else 1e-14
+    assert_close(y, y_t.detach().numpy(), tolerance)
+    assert_close(layer.backward(tape, dy).x, leaf.grad.numpy(), tolerance)
+
+
 class Chain(torch.nn.Sequential):
     """torch.nn.Sequential hands the LSTM's (y, state) on as it is; this one hands on y."""
 

@@ -10,6 +10,7 @@ void register_recurrent(py::module_& module);
 void register_layers(py::module_& module);
 void register_ledger(py::module_& module);
 void register_stream(py::module_& module);
+void register_activations(py::module_& module);
 void register_dense(py::module_& module);
 void register_losses(py::module_& module);
 void register_optim(py::module_& module);

@@ -10,6 +10,7 @@ PYBIND11_MODULE(_core, module) {
     bptt::bindings::register_layers(module);
     bptt::bindings::register_ledger(module);
     bptt::bindings::register_stream(module);
+    bptt::bindings::register_activations(module);
     bptt::bindings::register_dense(module);
     bptt::bindings::register_losses(module);
     bptt::bindings::register_optim(module);

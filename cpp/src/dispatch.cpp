@@ -115,6 +115,7 @@ BPTT_FOR(PairTable)
 BPTT_FOR(LedgerTable)
 BPTT_FOR(StreamTable)
 BPTT_FOR(DenseTable)
+BPTT_FOR(ActivationTable)
 BPTT_FOR(LossTable)
 BPTT_FOR(OptimTable)
 #undef BPTT_FOR

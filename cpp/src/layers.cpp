@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "arrays.hpp"
+#include "bptt/activations.hpp"
 #include "bptt/dense.hpp"
 #include "validate_layers.hpp"
 
@@ -178,21 +179,47 @@ LayerGradients<R> backward(const Embedding<R>& layer, LayerTape<R>& tape, In<R> 
     return out;
 }
 
-#define BPTT_LAYERS(R)                                                                 \
-    template Linear<R> make_linear(Index, Index, bool);                                \
-    template Embedding<R> make_embedding(Index, Index);                                \
-    template Recurrent<R> make_recurrent(Cell, Index, Index, const RecurrentOptions&); \
-    template void initialize(Linear<R>&, Random&);                                     \
-    template void initialize(Embedding<R>&, Random&);                                  \
-    template void initialize(Recurrent<R>&, Random&);                                  \
-    template NamedArrays<R> parameters(const Linear<R>&);                              \
-    template Array<R> predict(const Linear<R>&, In<R>);                                \
-    template LayerForward<R> forward(const Linear<R>&, In<R>);                         \
-    template LayerGradients<R> backward(const Linear<R>&, LayerTape<R>&, In<R>, bool); \
-    template NamedArrays<R> parameters(const Embedding<R>&);                           \
-    template Array<R> predict(const Embedding<R>&, View<const std::int64_t>);          \
-    template LayerForward<R> forward(const Embedding<R>&, View<const std::int64_t>);   \
-    template LayerGradients<R> backward(const Embedding<R>&, LayerTape<R>&, In<R>, bool);
+// ---- the activation --------------------------------------------------------------------------------
+
+template <class R>
+Array<R> predict(const Activation<R>& layer, In<R> x) {
+    return activation_forward<R>(layer.nonlinearity, x);
+}
+
+template <class R>
+LayerForward<R> forward(const Activation<R>& layer, In<R> x) {
+    LayerForward<R> out = result<R>(predict(layer, x), x);
+    out.tape.output = out.y;
+    return out;
+}
+
+template <class R>
+LayerGradients<R> backward(const Activation<R>& layer, LayerTape<R>& tape, In<R> dy, bool retain) {
+    validate::tape(validate::Caller("Activation.backward"), tape, static_cast<bool>(tape.output));
+    LayerGradients<R> out;
+    if (dy) out.x = activation_backward<R>(layer.nonlinearity, tape.output, dy);
+    close(tape, retain);
+    return out;
+}
+
+#define BPTT_LAYERS(R)                                                                    \
+    template Linear<R> make_linear(Index, Index, bool);                                   \
+    template Embedding<R> make_embedding(Index, Index);                                   \
+    template Recurrent<R> make_recurrent(Cell, Index, Index, const RecurrentOptions&);    \
+    template void initialize(Linear<R>&, Random&);                                        \
+    template void initialize(Embedding<R>&, Random&);                                     \
+    template void initialize(Recurrent<R>&, Random&);                                     \
+    template NamedArrays<R> parameters(const Linear<R>&);                                 \
+    template Array<R> predict(const Linear<R>&, In<R>);                                   \
+    template LayerForward<R> forward(const Linear<R>&, In<R>);                            \
+    template LayerGradients<R> backward(const Linear<R>&, LayerTape<R>&, In<R>, bool);    \
+    template NamedArrays<R> parameters(const Embedding<R>&);                              \
+    template Array<R> predict(const Embedding<R>&, View<const std::int64_t>);             \
+    template LayerForward<R> forward(const Embedding<R>&, View<const std::int64_t>);      \
+    template LayerGradients<R> backward(const Embedding<R>&, LayerTape<R>&, In<R>, bool); \
+    template Array<R> predict(const Activation<R>&, In<R>);                               \
+    template LayerForward<R> forward(const Activation<R>&, In<R>);                        \
+    template LayerGradients<R> backward(const Activation<R>&, LayerTape<R>&, In<R>, bool);
 BPTT_LAYERS(float)
 BPTT_LAYERS(double)
 

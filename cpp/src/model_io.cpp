@@ -146,7 +146,7 @@ Cell cell_of(Description& description, const std::string& type) {
             description.fail(std::string(": ") + each.option + " is " + value + ", which is none");
     }
     description.fail(": type is " + json::quoted(type) +
-                     ", expected one of RNN, LSTM, GRU, Linear, Embedding");
+                     ", expected one of RNN, LSTM, GRU, Linear, Embedding, Activation");
 }
 
 template <class R>
@@ -194,6 +194,14 @@ Layer<R> layer_of(Description& description, const std::string& prefix, Tensors<R
         Linear<R> layer{tensors.take(prefix + "weight", {V, D}), {}};
         if (description.flag("bias")) layer.bias = tensors.take(prefix + "bias", {V});
         return layer;
+    }
+    if (type == "Activation") {
+        const std::string name = description.string("nonlinearity");
+        try {
+            return Activation<R>{nonlinearity_from_name(name)};
+        } catch (const std::invalid_argument& error) {
+            description.fail(std::string(": ") + error.what());
+        }
     }
     return recurrent<R>(description, cell_of(description, type), prefix, tensors);
 }
@@ -247,6 +255,10 @@ template <class R>
 std::string described(const Embedding<R>& layer) {
     return "\"Embedding\"" + entry("num_embeddings", layer.weight.shape()[0]) +
            entry("embedding_dim", layer.weight.shape()[1]);
+}
+template <class R>
+std::string described(const Activation<R>& layer) {
+    return "\"Activation\"" + entry("nonlinearity", json::quoted(nonlinearity_name(layer.nonlinearity)));
 }
 template <class R>
 std::string described(const Recurrent<R>& layer) {

@@ -12,10 +12,11 @@ namespace {
 // A layer (of a stack: one of them) that is ready to run. Its input is the stage's before it.
 template <class R>
 struct Stage {
-    enum class Kind { embedding, linear, recurrent };
+    enum class Kind { embedding, linear, recurrent, activation };
 
     Kind kind = Kind::linear;
     Cell cell = Cell::lstm;
+    Nonlinearity nonlinearity = Nonlinearity::tanh;
     Index in = 0, out = 0;
     Index y = 0, c = 0;        // where y (for recurrent layers h) and c stand among the plan's numbers
     void* prepared = nullptr;  // the kernel's own
@@ -25,6 +26,7 @@ struct Stage {
     Stage(Stage&& other) noexcept
         : kind(other.kind),
           cell(other.cell),
+          nonlinearity(other.nonlinearity),
           in(other.in),
           out(other.out),
           y(other.y),
@@ -51,14 +53,15 @@ struct ModelStream<R>::Plan {
     const kernels::DenseTable<R>& dense = detail::table<kernels::DenseTable<R>>();
     const kernels::StreamTable<R>& recurrent = detail::table<kernels::StreamTable<R>>();
     std::vector<Stage<R>> stages;
-    // The states of all layers, h and c; and behind them the y of linear layers.
+    const kernels::ActivationTable<R>& activations = detail::table<kernels::ActivationTable<R>>();
+    // The states of all layers, h and c; and behind them the y of linear layers and activations.
     Array<R> numbers, initial;
     Index state_size = 0;
     bool by_index = false;
 
     explicit Plan(const Model<R>& model) {
         const validate::Caller caller("ModelStream");
-        validate::chain(caller, model);
+        width = validate::chain(caller, model).in;
         for (const NamedLayer<R>& each : model.layers)
             std::visit([&](const auto& layer) { add(caller, each.name, layer); }, each.layer);
         by_index = stages.front().kind == Stage<R>::Kind::embedding;
@@ -82,6 +85,8 @@ struct ModelStream<R>::Plan {
             R* const y = numbers.data() + stage.y;
             if (stage.kind == Stage<R>::Kind::linear)
                 dense.linear_step(stage.prepared, x, y);
+            else if (stage.kind == Stage<R>::Kind::activation)
+                activations.step[static_cast<int>(stage.nonlinearity)](x, y, stage.out);
             else
                 recurrent.step[static_cast<int>(stage.cell)](stage.prepared, x, y, numbers.data() + stage.c);
             x = y;
@@ -91,6 +96,12 @@ struct ModelStream<R>::Plan {
 
 private:
     Index size = 0;
+    Index width = 0;  // of what the stages so far give
+
+    void take(Stage<R> stage) {
+        width = stage.out;
+        stages.push_back(std::move(stage));
+    }
 
     void add(const validate::Caller&, const std::string&, const Embedding<R>& layer) {
         Stage<R> stage;
@@ -99,7 +110,7 @@ private:
         stage.out = layer.weight.shape()[1];
         stage.rows = Array<R>(layer.weight.shape());
         std::copy_n(layer.weight.data(), layer.weight.elements(), stage.rows.data());
-        stages.push_back(std::move(stage));
+        take(std::move(stage));
     }
 
     void add(const validate::Caller&, const std::string&, const Linear<R>& layer) {
@@ -112,7 +123,15 @@ private:
         args.weight = layer.weight.data();
         args.bias = layer.bias.data();
         stage.prepared = dense.linear_new(args);
-        stages.push_back(std::move(stage));
+        take(std::move(stage));
+    }
+
+    void add(const validate::Caller&, const std::string&, const Activation<R>& layer) {
+        Stage<R> stage;
+        stage.kind = Stage<R>::Kind::activation;
+        stage.nonlinearity = layer.nonlinearity;
+        stage.in = stage.out = width;
+        take(std::move(stage));
     }
 
     void add(const validate::Caller& caller, const std::string& name, const Recurrent<R>& layer) {
@@ -129,24 +148,25 @@ private:
             stage.prepared = recurrent.make[static_cast<int>(layer.cell)](
                 {stage.in, stage.out, row.weight_ih.data(), row.weight_hh.data(), row.bias_ih.data(),
                  row.bias_hh.data()});
-            stages.push_back(std::move(stage));
+            take(std::move(stage));
         }
     }
 
     // States first, so that they are one piece.
     void place() {
-        const auto take = [&](Index count) {
+        const auto place_of = [&](Index count) {
             size += lines(count);
             return size - lines(count);
         };
         for (Stage<R>& stage : stages)
             if (stage.kind == Stage<R>::Kind::recurrent) {
-                stage.y = take(stage.out);
-                if (cell_has_c(stage.cell)) stage.c = take(stage.out);
+                stage.y = place_of(stage.out);
+                if (cell_has_c(stage.cell)) stage.c = place_of(stage.out);
             }
         state_size = size;
         for (Stage<R>& stage : stages)
-            if (stage.kind == Stage<R>::Kind::linear) stage.y = take(stage.out);
+            if (stage.kind == Stage<R>::Kind::linear || stage.kind == Stage<R>::Kind::activation)
+                stage.y = place_of(stage.out);
     }
 
     void begin_with(const Recurrent<R>& layer, Index row, const Stage<R>& stage) const {
@@ -205,7 +225,8 @@ Index ModelStream<R>::output_size() const noexcept {
 template <class R>
 bool ModelStream<R>::same_sizes(const ModelStream& other) const noexcept {
     const auto same = [](const Stage<R>& a, const Stage<R>& b) {
-        return a.kind == b.kind && a.cell == b.cell && a.in == b.in && a.out == b.out;
+        return a.kind == b.kind && a.cell == b.cell && a.nonlinearity == b.nonlinearity && a.in == b.in &&
+               a.out == b.out;
     };
     return std::equal(plan_->stages.begin(), plan_->stages.end(), other.plan_->stages.begin(),
                       other.plan_->stages.end(), same);

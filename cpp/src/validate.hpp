@@ -226,6 +226,13 @@ void linear(const Caller& caller, const View<const R>& x, const View<const R>& w
     caller.last_size(x, "x", weight.shape[1], "D");
 }
 
+template <class R>
+void activation(const Caller& caller, const View<const R>& x, const char* what) {
+    caller.present(x, what);
+    if (x.shape.rank < 1 || x.shape[x.shape.rank - 1] < 1)
+        caller.fail(std::string(what) + " has shape " + text(x.shape) + ", expected (..., V) with V >= 1");
+}
+
 // Element-wise losses; returns how many neighbouring elements one entry of the mask speaks of. The
 // prediction's rows are `parts` of the target's: (..., V) where that is one, else (..., parts*F).
 template <class R>

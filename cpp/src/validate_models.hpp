@@ -18,7 +18,9 @@ void finite(const Caller& caller, const View<const R>& view, const std::string& 
                         ", expected a finite number");
 }
 
-// How many numbers of each step a layer reads and gives; an embedding reads indices: 0.
+// How many numbers of each step a layer reads and gives; an embedding reads indices: 0; an activation gives
+// as many as it reads.
+constexpr Index kAnySize = -1;
 struct Sizes {
     Index in, out;
 };
@@ -44,25 +46,33 @@ Sizes sizes(const Caller& caller, const Recurrent<R>& its) {
     layer(caller, its);
     return {its.input_size(), its.directions() * its.hidden_size()};
 }
+template <class R>
+Sizes sizes(const Caller&, const Activation<R>&) {
+    return {kAnySize, kAnySize};
+}
 
-// That each layer is right, and reads what the one below gives. Returns what the model reads and gives.
+// That each layer is right, and reads what the one below gives. Returns what the model reads and gives, which
+// its layers must say.
 template <class R>
 Sizes chain(const Caller& caller, const Model<R>& model) {
     if (model.layers.empty()) caller.fail("there are no layers, expected at least one");
-    Sizes whole{0, 0};
+    Sizes whole{kAnySize, kAnySize};
     for (std::size_t i = 0; i < model.layers.size(); ++i) {
         const NamedLayer<R>& each = model.layers[i];
         const Caller its_caller(caller.name() + ": layer \"" + each.name + "\"");
         const Sizes its = std::visit([&](const auto& one) { return sizes(its_caller, one); }, each.layer);
-        if (i == 0)
-            whole.in = its.in;
-        else if (its.in == 0)
+        if (its.in == kAnySize) continue;
+        if (its.in == 0 && i > 0)
             its_caller.fail("an embedding reads indices, expected it to be the first layer");
+        if (whole.out == kAnySize)
+            whole.in = its.in;
         else if (its.in != whole.out)
             its_caller.fail("reads " + std::to_string(its.in) + " numbers, expected " +
                             std::to_string(whole.out) + ", which the layer before it gives");
         whole.out = its.out;
     }
+    if (whole.out == kAnySize)
+        caller.fail("the layers are activations, expected one at least that has weights, and so a size");
     return whole;
 }
 

@@ -20,7 +20,7 @@ from bptt.functions import (
     rnn_backward,
     rnn_forward,
 )
-from bptt.layers import GRU, LSTM, RNN, Embedding, Layer, Linear, Sequential
+from bptt.layers import GRU, LSTM, RNN, Activation, Embedding, Layer, Linear, Sequential
 from bptt.longsequence import FullBPTT
 from bptt.models import load_model, save_model
 from bptt.paths import get_cmake_dir, get_include
@@ -35,6 +35,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Activation",
     "AdaptiveTruncation",
     "CheckpointPlan",
     "DivergenceError",

@@ -117,6 +117,14 @@ def layer_input(where: str, x: object, dtype: np.dtype[Any], features: int) -> N
             raise ValueError(f"{where}: x has shape {x.shape}, expected {wanted}") from None
 
 
+def reads(layer: object, size: int | None, given: int | None) -> None:
+    """That a layer reads as many numbers a step as it is given; None: any, not known."""
+    if None not in (size, given) and size != given:
+        raise ValueError(
+            f"{layer!r} reads {size} numbers a step, expected {given}, which it is given"
+        )
+
+
 def stream(where: str, x: Any, target: Any) -> int:
     """That `x` and `target` are arrays (T, N, ...) of the same T and N. Returns T."""
     for name, value in (("x", x), ("target", target)):

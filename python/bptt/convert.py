@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bptt import _validate
-from bptt.layers import GRU, Embedding, Layer, Linear
+from bptt.layers import GRU, Activation, Embedding, Layer, Linear
 from bptt.layers.recurrent import Recurrent
 
 __all__ = ["from_keras", "from_torch", "to_keras", "to_torch"]
@@ -98,7 +98,8 @@ def from_keras(layer: Layer, weights: Sequence[Array]) -> None:
     """Copies the weights of Keras layers into a layer.
 
     Args:
-        layer: a recurrent layer, `bptt.Linear` (Keras's Dense) or `bptt.Embedding`. A GRU has the
+        layer: a recurrent layer, `bptt.Linear` (Keras's Dense), `bptt.Embedding` or
+            `bptt.Activation`, which has no weights in either. A GRU has the
             `reset_after` of Keras's, and `bias` is Keras's use_bias.
         weights: what `get_weights()` of the Keras layer returns: kernel, recurrent_kernel and, with
             use_bias, bias; of a Bidirectional those of the forward and then those of the backward
@@ -145,6 +146,8 @@ def to_keras(layer: Layer) -> list[Array]:
 
 def _keras(where: str, layer: Layer) -> dict[str, Array]:
     """The layer's parameters in Keras's layout and under its names, as copies."""
+    if isinstance(layer, Activation):
+        return {}
     if isinstance(layer, Embedding):
         return {"embeddings": layer.parameters["weight"].copy()}
     if isinstance(layer, Linear):
@@ -153,7 +156,7 @@ def _keras(where: str, layer: Layer) -> dict[str, Array]:
     if not isinstance(layer, Recurrent):
         raise TypeError(
             f"{where}: layer is a {type(layer).__name__}, "
-            "expected one of RNN, LSTM, GRU, Linear, Embedding"
+            "expected one of RNN, LSTM, GRU, Linear, Embedding, Activation"
         )
     if layer.learn_initial_state:
         raise ValueError(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bptt import _validate, io
-from bptt.layers import GRU, LSTM, RNN, Embedding, Layer, Linear, Sequential
+from bptt.layers import GRU, LSTM, RNN, Activation, Embedding, Layer, Linear, Sequential
 
 __all__ = ["load_model", "save_model"]
 
@@ -35,6 +35,7 @@ _ARGUMENTS: dict[Callable[..., Layer], tuple[str, ...]] = {
     RNN: (*_RECURRENT, "nonlinearity"),
     LSTM: _RECURRENT,
     GRU: (*_RECURRENT, "reset_after"),
+    Activation: ("nonlinearity",),
 }
 _TYPES: dict[str, Callable[..., Layer]] = {kind.__name__: kind for kind in _ARGUMENTS}
 
@@ -45,7 +46,7 @@ def save_model(
     """Writes a model's layers and weights, and `metadata` beside them, to the file `path`.
 
     Raises `TypeError` for what is no `Sequential` of bptt's own layers, `ValueError` for a weight
-    that is not finite, `OSError` where the file can't be written.
+    that is not finite and a model without weights, `OSError` where the file can't be written.
     """
     where = "save_model"
     _validate.instance(where, "model", model, Sequential)
@@ -58,6 +59,8 @@ def save_model(
             )
         arguments = {name: getattr(layer, name) for name in _ARGUMENTS[type(layer)]}
         layers.append({"name": str(i), "type": type(layer).__name__, **arguments})
+    if not model.parameters:
+        raise ValueError(f"{where}: the layers are activations, expected one that has weights")
     _finite(where, model.parameters)
     if metadata is not None:
         _validate.instance(where, "metadata", metadata, Mapping)
@@ -85,6 +88,8 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Sequential, dict[str, str]
         made = [_layer(entry, arrays) for entry in description["layers"]]
         names = [f"{entry['name']}." for entry in description["layers"]]
         model = Sequential(*made)
+        if not arrays:
+            raise ValueError("the layers are activations, expected one that has weights")
         ours = {
             f"{name}{parameter}": f"{i}.{parameter}"
             for i, (name, layer) in enumerate(zip(names, made, strict=True))
@@ -111,6 +116,8 @@ def _layer(entry: Mapping[str, Any], arrays: Mapping[str, Array]) -> Layer:
     _validate.same_names(
         f"layer {name!r}", "its entry", arguments, dict.fromkeys(_ARGUMENTS[_TYPES[kind]])
     )
+    if kind == "Activation":
+        return Activation(**arguments)
     # Nothing is made that is larger than the file's own arrays.
     of_weights = {
         "Embedding": ("weight", ("num_embeddings", "embedding_dim")),

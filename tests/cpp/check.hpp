@@ -8,6 +8,29 @@
 
 #include "bptt/bptt.hpp"
 
+// Whether a sanitizer is in the program.
+#if defined(__has_feature)
+#define BPTT_HAS(feature) __has_feature(feature)
+#else
+#define BPTT_HAS(feature) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || BPTT_HAS(address_sanitizer) || \
+    BPTT_HAS(thread_sanitizer) || BPTT_HAS(memory_sanitizer) || BPTT_HAS(realtime_sanitizer)
+#define BPTT_SANITIZED 1
+#else
+#define BPTT_SANITIZED 0
+#endif
+
+// Under -fsanitize=realtime (clang 20 and later) whatever is called from here and may wait ends the program.
+#if defined(__has_cpp_attribute)
+#if __has_cpp_attribute(clang::nonblocking)
+#define BPTT_NONBLOCKING [[clang::nonblocking]]
+#endif
+#endif
+#if !defined(BPTT_NONBLOCKING)
+#define BPTT_NONBLOCKING
+#endif
+
 inline int failures = 0;
 
 inline void check(bool holds, const std::string& sentence) {

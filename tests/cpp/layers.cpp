@@ -221,6 +221,38 @@ void a_models_steps_equal_its_loop() {
     }
 }
 
+// Behind a layer and before one, of every kind: the model's gradients at a few elements.
+void activations_have_the_gradients_of_central_differences(bptt::Nonlinearity nonlinearity) {
+    const bptt::Activation<double> activation{nonlinearity};
+    const auto model =
+        bptt::sequential<double>({activation, bptt::make_recurrent<double>(bptt::Cell::gru, D, H), activation,
+                                  bptt::make_linear<double>(H, D), activation});
+    unsigned seed = 50;
+    for (const auto& parameter : bptt::parameters(model)) fill(parameter.value, ++seed);
+    const Array<double> x = numbers({T, N, D}, 1), dy = numbers({T, N, D}, 2);
+    auto run = bptt::forward<double>(model, x);
+    const auto gradients = bptt::backward<double>(model, run.tape, dy);
+    auto arguments = bptt::parameters(model);
+    arguments.push_back({"x", x});
+    const std::string what = bptt::nonlinearity_name(nonlinearity);
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+        const Array<double>& argument = arguments[i].value;
+        const Array<double>& gradient =
+            i < gradients.parameters.size() ? gradients.parameters[i].value : gradients.x;
+        for (Index j = 0; j < argument.elements(); j += 1 + argument.elements() / 7) {
+            const double kept = argument.data()[j], e = 1e-5;
+            argument.data()[j] = kept + e;
+            const double above = dot(bptt::predict<double>(model, x).y, dy);
+            argument.data()[j] = kept - e;
+            const double below = dot(bptt::predict<double>(model, x).y, dy);
+            argument.data()[j] = kept;
+            check(close(gradient.data()[j], (above - below) / (2 * e), 1e-6),
+                  what + ": central differences of " + arguments[i].name);
+        }
+    }
+    check(bptt::nonlinearity_from_name(what) == nonlinearity, what + " has its name");
+}
+
 template <class Call>
 void refused(Call call, const std::string& piece) {
     std::string sentence = "(nothing)";
@@ -257,6 +289,17 @@ void wrong_input_is_refused() {
     options.dropout = 1;
     refused([&] { bptt::make_recurrent<double>(bptt::Cell::gru, 2, 3, options); }, "dropout is 1");
     refused([&] { bptt::predict<double>(small_model(), x); }, "index is missing");
+    refused([] { bptt::nonlinearity_from_name("swish"); },
+            "nonlinearity is \"swish\", expected one of tanh, relu, sigmoid, elu, softmax");
+    const bptt::Activation<double> activation;
+    refused([&] { bptt::predict(activation, numbers({3, 0}, 1)); },
+            "activation_forward: x has shape (3, 0), expected (..., V) with V >= 1");
+    refused([&] { bptt::predict(activation, {}); }, "x is missing");
+    auto active = bptt::forward(activation, x);
+    refused([&] { bptt::backward(activation, active.tape, numbers({T, N, 1}, 1)); },
+            "dy has shape (6, 3, 1), expected y's (6, 3, 4)");
+    bptt::backward(activation, active.tape, x);
+    refused([&] { bptt::backward(activation, active.tape, x); }, "Activation.backward: tape was consumed");
 }
 
 }  // namespace
@@ -268,6 +311,10 @@ int main() {
         a_stack_equals_its_layers(cell);
         lags_go_down_a_stack(cell);
     }
+    for (const auto nonlinearity :
+         {bptt::Nonlinearity::tanh, bptt::Nonlinearity::relu, bptt::Nonlinearity::sigmoid,
+          bptt::Nonlinearity::elu, bptt::Nonlinearity::softmax})
+        activations_have_the_gradients_of_central_differences(nonlinearity);
     a_model_learns();
     a_models_steps_equal_its_loop();
     wrong_input_is_refused();

@@ -28,7 +28,10 @@ Model<R> every_layer() {
          bptt::make_linear<R>(8, 3, false), bptt::make_recurrent<R>(Cell::gru, 3, 2),
          bptt::make_recurrent<R>(Cell::gru_reset_before, 2, 2, plain),
          bptt::make_recurrent<R>(Cell::rnn_tanh, 2, 3), bptt::make_recurrent<R>(Cell::rnn_relu, 3, 3),
-         bptt::make_recurrent<R>(Cell::rnn_identity, 3, 3), bptt::make_linear<R>(3, 2)});
+         bptt::make_recurrent<R>(Cell::rnn_identity, 3, 3), bptt::make_linear<R>(3, 2),
+         bptt::Activation<R>{bptt::Nonlinearity::tanh}, bptt::Activation<R>{bptt::Nonlinearity::relu},
+         bptt::Activation<R>{bptt::Nonlinearity::sigmoid}, bptt::Activation<R>{bptt::Nonlinearity::elu},
+         bptt::Activation<R>{bptt::Nonlinearity::softmax}});
     bptt::Random random(7);
     bptt::initialize(model, random);
     return model;
@@ -123,6 +126,12 @@ void broken_files_are_refused_by_name(const std::string& folder) {
     header("expected (8, 2)", "\\\"hidden_size\\\": 3,", "\\\"hidden_size\\\": 2,");
     header("\"0.weight_ih_l1\" is missing", "\\\"num_layers\\\": 1,", "\\\"num_layers\\\": 2000000000,");
     header("the metadata has no bptt_model", "bptt_model", "bptt_modem");
+
+    const std::string active = bptt::model_to_bytes(
+        bptt::sequential<float>({bptt::make_linear<float>(2, 1), bptt::Activation<float>()}));
+    refused("layers[1]: nonlinearity is \"tan\", expected one of tanh, relu, sigmoid, elu, softmax",
+            changed(active, "\\\"tanh\\\"", "\\\"tan\\\""));
+    refused("layers[1] has no nonlinearity", changed(active, "nonlinearity", "linearity"));
 
     std::string nan = whole;
     const float value = std::numeric_limits<float>::quiet_NaN();

@@ -15,14 +15,7 @@ thread_local bool counted = false;
 }  // namespace
 
 // Sanitizers have a malloc of their own.
-#if defined(__has_feature)
-#define BPTT_HAS(feature) __has_feature(feature)
-#else
-#define BPTT_HAS(feature) 0
-#endif
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) &&      \
-    !BPTT_HAS(address_sanitizer) && !BPTT_HAS(thread_sanitizer) && !BPTT_HAS(memory_sanitizer) && \
-    !BPTT_HAS(realtime_sanitizer)
+#if defined(__GLIBC__) && !BPTT_SANITIZED
 #define BPTT_COUNTS_MALLOC 1
 extern "C" {
 void* __libc_malloc(std::size_t size);
@@ -48,16 +41,6 @@ void free(void* block) {
 }
 #endif
 
-// Under -fsanitize=realtime (clang 20 and later) whatever is called from here and may wait ends the program.
-#if defined(__has_cpp_attribute)
-#if __has_cpp_attribute(clang::nonblocking)
-#define BPTT_NONBLOCKING [[clang::nonblocking]]
-#endif
-#endif
-#if !defined(BPTT_NONBLOCKING)
-#define BPTT_NONBLOCKING
-#endif
-
 namespace {
 
 using bptt::Cell;
@@ -71,8 +54,12 @@ Model<R> network(Cell cell, bool embedding, unsigned seed) {
     two.learn_initial_state = true;
     std::vector<bptt::Layer<R>> layers;
     if (embedding) layers.push_back(bptt::make_embedding<R>(7, 3));
+    layers.push_back(bptt::Activation<R>{bptt::Nonlinearity::tanh});
     layers.push_back(bptt::make_recurrent<R>(cell, 3, 17, two));
     layers.push_back(bptt::make_linear<R>(17, 40));
+    for (const auto each : {bptt::Nonlinearity::elu, bptt::Nonlinearity::tanh, bptt::Nonlinearity::relu,
+                            bptt::Nonlinearity::sigmoid, bptt::Nonlinearity::softmax})
+        layers.push_back(bptt::Activation<R>{each});
     layers.push_back(bptt::make_linear<R>(40, 5, false));
     layers.push_back(bptt::make_recurrent<R>(Cell::gru, 5, 2));
     Model<R> model = bptt::sequential<R>(layers);
@@ -158,6 +145,12 @@ void what_can_not_run_is_refused() {
     check_refused("layer \"0\" is bidirectional", [&] {
         bptt::ModelStream<float>(
             bptt::sequential<float>({bptt::make_recurrent<float>(Cell::gru, 1, 1, both)}));
+    });
+    check_refused("the layers are activations, expected one at least that has weights",
+                  [] { bptt::ModelStream<float>(bptt::sequential<float>({bptt::Activation<float>()})); });
+    check_refused("an embedding reads indices, expected it to be the first", [] {
+        bptt::ModelStream<float>(
+            bptt::sequential<float>({bptt::Activation<float>(), bptt::make_embedding<float>(2, 3)}));
     });
     check_refused("there are no layers", [] { bptt::ModelStream<float>{Model<float>()}; });
     check_refused("layer \"1\": reads 3 numbers, expected 2", [] {

@@ -9,6 +9,7 @@ namespace {
 using bptt::Cell;
 using bptt::Index;
 using bptt::Model;
+using bptt::Nonlinearity;
 using bptt::Recurrent;
 
 template <class R>
@@ -22,8 +23,12 @@ void what_is_written_is_read(Cell cell, bool bias) {
     bptt::RecurrentOptions options;
     options.num_layers = 2;
     options.bias = bias;
-    Model<R> model = bptt::sequential<R>({bptt::make_recurrent<R>(cell, 2, 3, options),
-                                          bptt::make_linear<R>(3, 4, bias), bptt::make_linear<R>(4, 1)});
+    Model<R> model = bptt::sequential<R>(
+        {bptt::Activation<R>{Nonlinearity::elu}, bptt::make_linear<R>(2, 2, bias),
+         bptt::Activation<R>{Nonlinearity::softmax}, bptt::make_recurrent<R>(cell, 2, 3, options),
+         bptt::Activation<R>{Nonlinearity::relu}, bptt::make_linear<R>(3, 4, bias),
+         bptt::Activation<R>{Nonlinearity::tanh}, bptt::Activation<R>{Nonlinearity::sigmoid},
+         bptt::make_linear<R>(4, 1)});
     bptt::Random random(5);
     bptt::initialize(model, random);
     const std::string text = bptt::rtneural_to_text(model);
@@ -65,6 +70,30 @@ void keras_weights_come_to_their_places() {
     is(dense.weight, {7, 8}, "the kernel");
     is(dense.bias, {9, 10}, "the bias");
     check(!std::get<bptt::Linear<double>>(model.layers[3].layer).bias, "a dense layer may have no bias");
+}
+
+// Inside of a dense layer or as a layer of its own: a layer here.
+void keras_activations_are_layers() {
+    const Model<double> model = bptt::rtneural_from_text<double>(R"({
+        "in_shape": [null, null, 1],
+        "layers": [
+            {"type": "time-distributed-dense", "activation": "tanh", "shape": [null, null, 2],
+             "weights": [[[2, -3]]]},
+            {"type": "activation", "activation": "elu", "shape": [null, null, 2], "weights": []},
+            {"type": "activation", "activation": "", "shape": [null, null, 2]},
+            {"type": "dense", "activation": "linear", "shape": [null, null, 1], "weights": [[[1], [1]]]},
+            {"type": "dense", "activation": "sigmoid", "shape": [null, null, 1], "weights": [[[1]]]}]})");
+    check(model.layers.size() == 6, "what is linear is no activation");
+    const double x[] = {0.25};
+    const double sum = std::tanh(0.5) + std::expm1(std::tanh(-0.75));
+    const auto y = bptt::predict<double>(model, bptt::View<const double>(x, {1, 1, 1})).y;
+    check(std::abs(y.data()[0] - 1 / (1 + std::exp(-sum))) < 1e-15, "activations stand where they belong");
+    const std::string text = bptt::rtneural_to_text(model);
+    check(text.find(R"("type": "dense", "activation": "tanh", "shape": [null, null, 2])") !=
+                  std::string::npos &&
+              text.find(R"("type": "activation", "activation": "elu", "shape": [null, null, 2])") !=
+                  std::string::npos,
+          "an activation is written into the dense layer before it, or as a layer: " + text);
 }
 
 // {"name": [[...]], ...} of a model's parameters, as json.dump of a state_dict's lists.
@@ -118,8 +147,19 @@ void what_has_no_place_is_refused_by_name() {
     };
     const std::string dense = "\"type\": \"dense\", \"shape\": [null, 1], ";
     layer("layers[0] has type \"conv1d\"", "\"type\": \"conv1d\"");
-    layer("has activation \"softmax\"", dense + "\"activation\": \"softmax\"");
-    layer("layers[0] has no weights", dense + "\"activation\": \"\"");
+    layer("layers[0], dense, has an activation whose nonlinearity is \"swish\", expected one of tanh, relu",
+          dense + "\"activation\": \"swish\", \"weights\": [[[1], [1]]]");
+    layer("layers[0], lstm, has activation \"relu\", expected tanh",
+          "\"type\": \"lstm\", \"activation\": \"relu\", \"weights\": "
+          "[[[1, 2, 3, 4], [1, 2, 3, 4]], [[1, 2, 3, 4]]]");
+    layer("layers[0].weights is not empty",
+          "\"type\": \"activation\", \"activation\": \"tanh\", \"weights\": [[1]]");
+    layer("the layers are activations",
+          "\"type\": \"activation\", \"activation\": \"tanh\", \"weights\": []");
+    refused("layers[1].shape ends with 3, expected 1",
+            "{\"in_shape\": [1], \"layers\": [{\"type\": \"dense\", \"weights\": [[[1]]]}, "
+            "{\"type\": \"activation\", \"activation\": \"tanh\", \"shape\": [3]}]}");
+    layer("layers[0].weights is missing", dense + "\"activation\": \"\"");
     layer("layers[0].weights has 3 arrays", dense + "\"weights\": [1, 2, 3]");
     layer("layers[0].weights[0][1] has 2 entries, expected 1", dense + "\"weights\": [[[1], [1, 2]]]");
     layer("layers[0].weights[0][1][0] is a string", dense + "\"weights\": [[[1], [\"a\"]]]");
@@ -186,6 +226,7 @@ int main() {
         torch_models_are_read<double>(cell);
     }
     keras_weights_come_to_their_places();
+    keras_activations_are_layers();
     what_has_no_place_is_refused_by_name();
     if (failures == 0) std::puts("RTNeural's JSON: all laws hold");
     return failures == 0 ? 0 : 1;

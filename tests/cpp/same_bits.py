@@ -19,7 +19,10 @@ def model(cell: str) -> bptt.Sequential:
     its = bptt.Sequential(
         bptt.Embedding(V, 4),
         LAYERS[cell](4, 5, num_layers=2, learn_initial_state=True),
-        bptt.Linear(5, V),
+        bptt.Activation("elu"),
+        bptt.Linear(5, 6),
+        bptt.Activation("softmax"),
+        bptt.Linear(6, V),
     )
     seed = 1
     for parameter in its.parameters.values():

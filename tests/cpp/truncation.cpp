@@ -31,9 +31,10 @@ bptt::Model<float> model(bptt::Cell cell) {
     bptt::RecurrentOptions options;
     options.num_layers = 2;
     options.learn_initial_state = true;
-    auto its = bptt::sequential<float>({bptt::make_embedding<float>(V, 4),
-                                        bptt::make_recurrent<float>(cell, 4, 5, options),
-                                        bptt::make_linear<float>(5, V)});
+    auto its = bptt::sequential<float>(
+        {bptt::make_embedding<float>(V, 4), bptt::make_recurrent<float>(cell, 4, 5, options),
+         bptt::Activation<float>{bptt::Nonlinearity::elu}, bptt::make_linear<float>(5, 6),
+         bptt::Activation<float>{bptt::Nonlinearity::softmax}, bptt::make_linear<float>(6, V)});
     std::uint32_t seed = 1;
     for (const auto& parameter : bptt::parameters(its))
         for (Index i = 0; i < parameter.value.elements(); ++i) {

@@ -1,6 +1,7 @@
 // All of bptt.
 #pragma once
 
+#include "bptt/activations.hpp"
 #include "bptt/dense.hpp"
 #include "bptt/handover.hpp"
 #include "bptt/layers.hpp"

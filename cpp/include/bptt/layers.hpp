@@ -65,6 +65,13 @@ struct Embedding {
     Array<R> weight;  // (V, E)
 };
 
+// y = f(x) at every step: each number by itself, or the softmax of a step's numbers. It has no parameters and
+// takes any size.
+template <class R>
+struct Activation {
+    Nonlinearity nonlinearity = Nonlinearity::tanh;
+};
+
 struct RecurrentOptions {
     Index num_layers = 1;
     bool bidirectional = false;
@@ -98,7 +105,7 @@ struct Recurrent {
 };
 
 template <class R>
-using Layer = std::variant<Embedding<R>, Linear<R>, Recurrent<R>>;
+using Layer = std::variant<Embedding<R>, Linear<R>, Recurrent<R>, Activation<R>>;
 
 template <class R>
 struct NamedLayer {
@@ -134,7 +141,14 @@ BPTT_API void initialize(Embedding<R>& layer, Random& random);
 template <class R>
 BPTT_API void initialize(Recurrent<R>& layer, Random& random);
 template <class R>
+void initialize(Activation<R>&, Random&) {}
+template <class R>
 BPTT_API void initialize(Model<R>& model, Random& random);
+// With a generator of this call alone: initialize(model, bptt::Random(0)).
+template <class R>
+void initialize(Model<R>& model, Random&& random) {
+    initialize(model, random);
+}
 
 // The parameters by PyTorch's names, sharing the layer's memory: "weight", "bias"; "weight_ih_l0",
 // "bias_hh_l1_reverse", "initial_h"; in a model behind the layer's name, "0.weight". Of every layer that is
@@ -145,6 +159,10 @@ template <class R>
 BPTT_API NamedArrays<R> parameters(const Embedding<R>& layer);
 template <class R>
 BPTT_API NamedArrays<R> parameters(const Recurrent<R>& layer);
+template <class R>
+NamedArrays<R> parameters(const Activation<R>&) {
+    return {};
+}
 template <class R>
 BPTT_API NamedArrays<R> parameters(const Layer<R>& layer);
 template <class R>
@@ -198,6 +216,7 @@ struct LayerTape {
     std::vector<Array<R>> inputs;           // of the layers above the first
     Masks masks;                            // empty where nothing was dropped
     bool h_given = false, c_given = false;  // else the learned initial state stood for it
+    Array<R> output;                        // Activation: y, which backward starts from
     Array<R> below;  // what keeps the input alive, where another layer of a model made it
     bool consumed = false;
 };
@@ -230,6 +249,15 @@ template <class R>
 BPTT_API LayerForward<R> forward(const Embedding<R>& layer, View<const std::int64_t> index);
 template <class R>
 BPTT_API LayerGradients<R> backward(const Embedding<R>& layer, LayerTape<R>& tape, In<R> dy,
+                                    bool retain = false);
+
+// The y of forward is the tape's too, and must stay as it is.
+template <class R>
+BPTT_API Array<R> predict(const Activation<R>& layer, In<R> x);
+template <class R>
+BPTT_API LayerForward<R> forward(const Activation<R>& layer, In<R> x);
+template <class R>
+BPTT_API LayerGradients<R> backward(const Activation<R>& layer, LayerTape<R>& tape, In<R> dy,
                                     bool retain = false);
 
 // Draws the masks of one forward call in training: none where nothing is dropped.

@@ -27,7 +27,7 @@ struct LoadedModel {
 //
 // The tensors are parameters(model) by their names, of float (F32) or double (F64). The layers stand as
 // JSON in the metadata "bptt_model": the format's number, 1, and of each layer its name, its type (RNN, LSTM,
-// GRU, Linear, Embedding) and what Python's constructor of that type takes.
+// GRU, Linear, Embedding, Activation) and what Python's constructor of that type takes.
 
 template <class R>
 BPTT_API void save_model(const std::string& path, const Model<R>& model, const Metadata& metadata = {});
@@ -44,14 +44,16 @@ BPTT_API LoadedModel<R> model_from_bytes(std::string_view bytes);
 // ---- RTNeural --------------------------------------------------------------------------------------
 //
 // Two kinds of JSON are read. Keras's: {"in_shape": [..., D], "layers": [{"type", "activation", "shape",
-// "weights"}, ...]} with the types lstm, gru (reset_after), dense and time-distributed-dense; layers are
-// named "0", "1", ... PyTorch's: a state_dict, {"lstm.weight_ih_l0": [[...]], ..., "dense.weight": ...},
-// alone or as the entry "state_dict"; the layers come in the order of the file, and LSTM, GRU and linear
-// layers are told from each other by their tensors' names and shapes. Activations of dense layers, and layers
-// of other types, are refused: a model here has none.
+// "weights"}, ...]} with the types lstm, gru (reset_after), dense, time-distributed-dense and activation; an
+// activation, of a dense layer or by itself, is one of Nonlinearity's and a layer here; layers are named "0",
+// "1", ... PyTorch's: a state_dict, {"lstm.weight_ih_l0": [[...]], ..., "dense.weight": ...}, alone or as the
+// entry "state_dict"; the layers come in the order of the file, and LSTM, GRU and linear layers are told from
+// each other by their tensors' names and shapes. A state_dict says nothing of activations: whoever knows of
+// them puts them into the model that was read. Layers of other types are refused.
 //
 // Written is Keras's kind. It has no place for embeddings, the RNN, a GRU that resets before, a second
-// direction or a learned initial state: those are refused. The LSTM's two biases become their sum.
+// direction or a learned initial state: those are refused. The LSTM's two biases become their sum, and an
+// activation behind a linear layer stands inside of it.
 
 template <class R>
 BPTT_API Model<R> load_rtneural(const std::string& path);

@@ -9,10 +9,10 @@
 
 namespace bptt {
 
-// A model of recurrent layers of one direction, linear layers and maybe an embedding before them, with its
-// weights packed and its state inside; sizes are those of the run. The weights are copied: later changes to
-// them do not reach the stream. One thread uses a stream at a time. What `step` gives has the bits of
-// predict(model, x).
+// A model of recurrent layers of one direction, linear layers, activations and maybe an embedding before
+// them, with its weights packed and its state inside; sizes are those of the run. The weights are copied:
+// later changes to them do not reach the stream. One thread uses a stream at a time. What `step` gives has
+// the bits of predict(model, x).
 template <class R>
 class ModelStream {
 public:

@@ -125,6 +125,14 @@ BPTT_API Cell cell_from_name(const std::string& name);
 BPTT_API Index cell_gates(Cell cell);
 BPTT_API bool cell_has_c(Cell cell);
 
+// What an activation makes of each number, or (softmax) of the numbers of each step. The ELU is that of alpha
+// = 1 (Clevert et al. 2016).
+enum class Nonlinearity { tanh, relu, sigmoid, elu, softmax };
+
+// "tanh", ...; throws std::invalid_argument for a name that is none.
+BPTT_API const char* nonlinearity_name(Nonlinearity nonlinearity);
+BPTT_API Nonlinearity nonlinearity_from_name(const std::string& name);
+
 struct Dims {
     Index T = 0, N = 0, D = 0, H = 0;
 };

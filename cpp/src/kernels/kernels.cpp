@@ -1,5 +1,6 @@
 // Compiled once for each instruction set (BPTT_SET) and each of float and double (BPTT_REAL): lists the
 // cells and fills the set's tables.
+#include "kernels/activations.hpp"
 #include "kernels/backward_loop.hpp"
 #include "kernels/cells/gru.hpp"
 #include "kernels/cells/lstm.hpp"
@@ -108,6 +109,8 @@ template <>
 const StreamTable<Real> Of<Set, StreamTable<Real>>::table = Cells::stream_table<Real>();
 template <>
 const DenseTable<Real> Of<Set, DenseTable<Real>>::table = BPTT_SET::dense_table<Real>();
+template <>
+const ActivationTable<Real> Of<Set, ActivationTable<Real>>::table = BPTT_SET::AllActivations::table<Real>();
 template <>
 const LossTable<Real> Of<Set, LossTable<Real>>::table = BPTT_SET::loss_table<Real>();
 template <>

@@ -159,6 +159,28 @@ struct DenseTable {
     void (*linear_step)(const void* prepared, const R* x, R* y) noexcept;
 };
 
+// ---- activations -----------------------------------------------------------------------------------
+
+constexpr int kNonlinearities = 5;
+
+template <class R>
+struct ActivationArgs {
+    Index M, V;   // rows and their width, V > 0
+    const R* x;   // (M, V), forward only
+    const R* y;   // (M, V), backward only: what forward gave, as what follows
+    const R* dy;  // (M, V)
+    R* out;       // (M, V): y or dx
+    int threads;
+};
+
+// All by Nonlinearity.
+template <class R>
+struct ActivationTable {
+    void (*forward[kNonlinearities])(const ActivationArgs<R>&);
+    void (*backward[kNonlinearities])(const ActivationArgs<R>&);
+    void (*step[kNonlinearities])(const R* x, R* y, Index V) noexcept;  // of one row
+};
+
 // ---- losses: each returns the sum of the valid elements' losses ------------------------------------
 
 template <class R>

@@ -279,13 +279,21 @@ BPTT_INLINE Lanes<R> exp(Lanes<R> x) {
     return fma(scale, p, scale);
 }
 
+// e^x - 1 for |x| <= limit, beyond which it is -1 or so large that adding 2 changes nothing.
+template <class R>
+constexpr R kExpm1Limit = sizeof(R) == 4 ? R(20) : R(44);
+
+template <class R>
+BPTT_INLINE Lanes<R> expm1_within_limit(Lanes<R> x) {
+    Lanes<R> scale;
+    const Lanes<R> p = reduced_expm1(clamp(x, -kExpm1Limit<R>, kExpm1Limit<R>), scale);
+    return fma(scale, p, scale - Lanes<R>(R(1)));
+}
+
 // (e^2x - 1) / (e^2x - 1 + 2): no cancellation near zero, none far from it.
 template <class R>
 BPTT_INLINE Lanes<R> tanh(Lanes<R> x) {
-    constexpr R limit = sizeof(R) == 4 ? R(20) : R(44);
-    Lanes<R> scale;
-    const Lanes<R> p = reduced_expm1(clamp(x + x, -limit, limit), scale);
-    const Lanes<R> e = fma(scale, p, scale - Lanes<R>(R(1)));
+    const Lanes<R> e = expm1_within_limit(x + x);
     return quotient(e, e + Lanes<R>(R(2)));
 }
 

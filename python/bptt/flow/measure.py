@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bptt import _core, _validate
 from bptt.flow.result import Flow, LayerFlow
-from bptt.flow.stages import Map, Mask, Other, Recurrence, Stage, last_needed, stages
+from bptt.flow.stages import Curve, Map, Mask, Other, Recurrence, Stage, last_needed, stages
 from bptt.layers import Layer
 from bptt.layers.base import State
 from bptt.losses import Loss
@@ -117,7 +117,7 @@ def _by_step(
     ways = []
     for place in range(len(found) - 1, lowest - 1, -1):
         stage = found[place]
-        if isinstance(stage, (Map, Mask)):
+        if isinstance(stage, (Map, Curve, Mask)):
             dy = stage.back(dy, 0, T)
         elif isinstance(stage, Other):
             dx = stage.layer.backward(stage.tape, dy, retain=True).x
@@ -179,7 +179,7 @@ def _by_lag(
                 maps[place][first:last], dx = ledgers[place].back(first, rows, by_slots, more)
                 if dx is not None:
                     rows = dx
-            elif isinstance(stage, (Map, Mask)):
+            elif isinstance(stage, (Map, Curve, Mask)):
                 rows = np.ascontiguousarray(stage.back(rows, first, last))
 
     seen = np.arange(T)[:, None] + np.arange(K + 1) < T

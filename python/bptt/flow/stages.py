@@ -1,4 +1,4 @@
-"""A model as the gradient sees it: recurrent layers, and the linear maps between them."""
+"""A model as the gradient sees it: recurrent layers, and the maps between them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bptt import _core
 from bptt._core import Tape
-from bptt.layers import Embedding, Layer, LayerTape, Linear, Sequential
+from bptt.layers import Activation, Embedding, Layer, LayerTape, Linear, Sequential
 from bptt.layers.recurrent import Recurrent
 
 Array: TypeAlias = NDArray[Any]
@@ -47,6 +47,20 @@ class Mask(NamedTuple):
         return dy * (mask if dy.ndim == mask.ndim else mask[:, None])
 
 
+class Curve(NamedTuple):
+    """An activation, whose slope is that of where it was: y (T, N, V)."""
+
+    name: str
+    nonlinearity: str
+    y: Array
+
+    def back(self, dy: Array, first: int, last: int) -> Array:
+        y = self.y[first:last]
+        if y.ndim < dy.ndim:  # dy has slots
+            y = np.broadcast_to(y[:, None], dy.shape)
+        return _core.activation_backward(self.nonlinearity, y, dy)
+
+
 class Other(NamedTuple):
     """A layer whose backward is its own affair."""
 
@@ -55,7 +69,7 @@ class Other(NamedTuple):
     tape: LayerTape
 
 
-Stage: TypeAlias = Recurrence | Map | Mask | Other
+Stage: TypeAlias = Recurrence | Map | Curve | Mask | Other
 
 
 def stages(layer: Layer, tape: LayerTape, name: str = "") -> list[Stage]:
@@ -67,6 +81,8 @@ def stages(layer: Layer, tape: LayerTape, name: str = "") -> list[Stage]:
         return found
     if isinstance(layer, Linear):
         return [Map(name, layer.parameters["weight"])]
+    if isinstance(layer, Activation):
+        return [Curve(name, layer.nonlinearity, tape.kept)]
     if isinstance(layer, Recurrent):
         return _layers(layer, tape, name)
     return [Other(name, layer, tape)]
@@ -111,7 +127,7 @@ def last_needed(found: list[Stage]) -> int:
         if isinstance(stage, Other):
             raise ValueError(
                 f"gradient_flow: {name_of(stage)} stands between recurrent layers and can't be "
-                f"followed lag by lag, expected {Linear.__name__} or recurrent layers there"
+                f"followed lag by lag, expected Linear, Activation or recurrent layers there"
             )
     if any(isinstance(s, Other) and isinstance(s.layer, Embedding) for s in found[places[0] :]):
         raise ValueError("gradient_flow: model has an Embedding above a recurrent layer")

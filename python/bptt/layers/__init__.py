@@ -4,7 +4,7 @@ Every layer has the same methods (`Layer` documents them); where there is no sta
 """
 
 from bptt.layers.base import Layer, LayerGradients, LayerTape
-from bptt.layers.dense import Embedding, Linear
+from bptt.layers.dense import Activation, Embedding, Linear
 from bptt.layers.recurrent import GRU, LSTM, RNN
 from bptt.layers.sequential import Sequential
 
@@ -12,6 +12,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Activation",
     "Embedding",
     "Layer",
     "LayerGradients",

@@ -75,6 +75,14 @@ class Layer(ABC):
                 "expected None: this layer draws nothing"
             )
 
+    def output_size(self, input_size: int | None) -> int | None:  # noqa: ARG002
+        """How many numbers of each step the layer gives where it reads `input_size`; None: not
+        known, as below an embedding, and of a layer that does not say.
+
+        Raises `ValueError` where the layer does not read as many.
+        """
+        return None
+
     @abstractmethod
     def forward(
         self,

@@ -1,4 +1,4 @@
-"""The layers without a state: the linear map and the embedding."""
+"""The layers without a state: the linear map, the embedding and the activation."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from numpy.typing import DTypeLike
 
 from bptt import _core, _validate
 from bptt.layers.base import Array, LayerGradients, LayerTape, State, Stateless
+
+ACTIVATIONS = ("tanh", "relu", "sigmoid", "elu", "softmax")
 
 
 class Linear(Stateless):
@@ -51,6 +53,11 @@ class Linear(Stateless):
 
     def __repr__(self) -> str:
         return f"Linear({self.in_features}, {self.out_features}, bias={self.bias})"
+
+    def output_size(self, input_size: int | None) -> int | None:
+        """out_features."""
+        _validate.reads(self, self.in_features, input_size)
+        return self.out_features
 
     def _apply(self, x: Array) -> Array:
         try:
@@ -113,6 +120,12 @@ class Embedding(Stateless):
     def __repr__(self) -> str:
         return f"Embedding({self.num_embeddings}, {self.embedding_dim})"
 
+    def output_size(self, input_size: int | None) -> int | None:
+        """embedding_dim; nothing may stand before it that gives numbers."""
+        if input_size is not None:
+            raise ValueError(f"{self!r} reads indices, expected it to be the first layer")
+        return self.embedding_dim
+
     def _apply(self, x: Array) -> Array:
         return _core.embedding_forward(x, self._weight)
 
@@ -129,3 +142,54 @@ class Embedding(Stateless):
         if not retain:
             self._close(tape)
         return LayerGradients(None, None, {"weight": dweight})
+
+
+class Activation(Stateless):
+    """`y = f(x)` at every step: x (..., V) to y (..., V), V >= 1.
+
+    It has no parameters. The y of `forward` is the tape's own memory, and read-only.
+
+    Args:
+        nonlinearity: "tanh", "relu", "sigmoid", "elu" (with alpha = 1, Clevert et al. 2016), or
+            "softmax", over the last dimension.
+    """
+
+    def __init__(self, nonlinearity: str) -> None:
+        self.nonlinearity = _validate.choice(
+            "Activation", "nonlinearity", nonlinearity, {name: name for name in ACTIVATIONS}
+        )
+        self._parameters = {}
+
+    def __repr__(self) -> str:
+        return f"Activation({self.nonlinearity!r})"
+
+    def output_size(self, input_size: int | None) -> int | None:
+        """As many as it reads."""
+        return input_size
+
+    def _apply(self, x: Array) -> Array:
+        return _core.activation_forward(self.nonlinearity, x)
+
+    def forward(
+        self,
+        x: Array,
+        state: State = None,
+        lengths: Array | None = None,  # noqa: ARG002
+        reset: Array | None = None,  # noqa: ARG002
+        training: bool = True,  # noqa: ARG002
+    ) -> tuple[Array, State, LayerTape]:
+        self._no_state("forward", "state", state)
+        y = self._apply(x)
+        y.setflags(write=False)
+        return y, None, LayerTape(self, y)
+
+    def backward(
+        self, tape: LayerTape, dy: Array | None, dstate: State = None, retain: bool = False
+    ) -> LayerGradients:
+        """As `Layer.backward`; where dy is None, so is the gradient of x."""
+        y = self._open(tape)
+        self._no_state("backward", "dstate", dstate)
+        dx = None if dy is None else _core.activation_backward(self.nonlinearity, y, dy)
+        if not retain:
+            self._close(tape)
+        return LayerGradients(dx, None, {})

@@ -128,6 +128,11 @@ class Recurrent(Layer):
         """How many states are stacked."""
         return self.num_layers * self.directions
 
+    def output_size(self, input_size: int | None) -> int | None:
+        """directions * hidden_size."""
+        _validate.reads(self, self.input_size, input_size)
+        return self.directions * self.hidden_size
+
     def __repr__(self) -> str:
         options = {"num_layers": 1, "bidirectional": False, "dropout": 0.0}
         options["learn_initial_state"] = False

@@ -16,8 +16,9 @@ class Sequential(Layer):
     layer.
 
     Args:
-        layers: at least one, no array of parameters twice among them: an optimizer would update it
-            twice, so that is a `ValueError`.
+        layers: at least one, each reading as many numbers a step as the one before it gives
+            (`Layer.output_size`), no array of parameters twice among them: an optimizer would
+            update it twice. What does not fit is a `ValueError`.
     """
 
     def __init__(self, *layers: Layer) -> None:
@@ -26,6 +27,7 @@ class Sequential(Layer):
         for i, layer in enumerate(layers):
             _validate.instance("Sequential", f"layers[{i}]", layer, Layer)
         self.layers = layers
+        self.output_size(None)
         self._parameters = {
             f"{i}.{name}": array
             for i, layer in enumerate(layers)
@@ -41,6 +43,15 @@ class Sequential(Layer):
 
     def __repr__(self) -> str:
         return f"Sequential({', '.join(map(repr, self.layers))})"
+
+    def output_size(self, input_size: int | None) -> int | None:
+        """The last layer's."""
+        for i, layer in enumerate(self.layers):
+            try:
+                input_size = layer.output_size(input_size)
+            except ValueError as error:
+                raise ValueError(f"Sequential: layers[{i}]: {error}") from None
+        return input_size
 
     @property
     def random_state(self) -> Any:

@@ -2,41 +2,9 @@
 #pragma once
 
 #include "kernels/cells/cell.hpp"
+#include "kernels/nonlinearities.hpp"
 
 namespace bptt::BPTT_SET {
-
-struct Tanh {
-    template <class R>
-    BPTT_INLINE static Lanes<R> value(Lanes<R> a) {
-        return tanh(a);
-    }
-    template <class R>
-    BPTT_INLINE static Lanes<R> backward(Lanes<R> h, Lanes<R> dh) {
-        return dh * fnma(h, h, Lanes<R>(R(1)));
-    }
-};
-
-struct Relu {
-    template <class R>
-    BPTT_INLINE static Lanes<R> value(Lanes<R> a) {
-        return relu(a);
-    }
-    template <class R>
-    BPTT_INLINE static Lanes<R> backward(Lanes<R> h, Lanes<R> dh) {
-        return zero_where_not_positive(h, dh);
-    }
-};
-
-struct Identity {
-    template <class R>
-    BPTT_INLINE static Lanes<R> value(Lanes<R> a) {
-        return a;
-    }
-    template <class R>
-    BPTT_INLINE static Lanes<R> backward(Lanes<R>, Lanes<R> dh) {
-        return dh;
-    }
-};
 
 template <class Phi>
 struct Rnn {
