@@ -42,7 +42,7 @@ Array<R> activation_forward(Nonlinearity nonlinearity, View<const R> x) {
     Array<R> y(x.shape);
     kernels::ActivationArgs<R> args = args_of(x.shape, y);
     args.x = x.data;
-    detail::table<kernels::ActivationTable<R>>().forward[static_cast<int>(nonlinearity)](args);
+    detail::table<kernels::ActivationTable<R>>().whole[static_cast<int>(nonlinearity)](args);
     return y;
 }
 
@@ -56,7 +56,7 @@ Array<R> activation_backward(Nonlinearity nonlinearity, View<const R> y, View<co
     kernels::ActivationArgs<R> args = args_of(y.shape, dx);
     args.y = y.data;
     args.dy = dy.data;
-    detail::table<kernels::ActivationTable<R>>().backward[static_cast<int>(nonlinearity)](args);
+    detail::table<kernels::ActivationTable<R>>().whole[static_cast<int>(nonlinearity)](args);
     return dx;
 }
 

@@ -8,22 +8,19 @@
 
 namespace bptt::BPTT_SET {
 
-constexpr Index kActivationBlock = 4096;  // elements of a block; of the softmax about, in whole rows
-
 // ---- each number by itself -------------------------------------------------------------------------
 
 template <class Phi>
 struct Pointwise {
     static constexpr bool by_rows = false;
-    static constexpr double cycles = 24;  // a vector
 
     template <class R>
-    BPTT_INLINE static void forward(const R* x, R* y, Index count) {
+    static void forward(const R* x, R* y, Index count) noexcept {
         for_each_vector<R>(Range{0, count},
                            [=](int, auto get, auto put) BPTT_ALWAYS { put(y, Phi::value(get(x))); });
     }
     template <class R>
-    BPTT_INLINE static void backward(const R* y, const R* dy, R* dx, Index count) {
+    static void backward(const R* y, const R* dy, R* dx, Index count) noexcept {
         for_each_vector<R>(Range{0, count}, [=](int, auto get, auto put)
                                                 BPTT_ALWAYS { put(dx, Phi::backward(get(y), get(dy))); });
     }
@@ -33,16 +30,15 @@ struct Pointwise {
 
 struct Softmax {
     static constexpr bool by_rows = true;
-    static constexpr double cycles = 32;
 
     template <class R>
-    BPTT_INLINE static void forward(const R* x, R* y, Index V) {
+    static void forward(const R* x, R* y, Index V) noexcept {
         const double sum = row_exponentials(x, row_maximum(x, V), V, y);
         scale_row(y, static_cast<R>(1 / sum), V);
     }
     // dx = y * (dy - the sum of y*dy).
     template <class R>
-    BPTT_INLINE static void backward(const R* y, const R* dy, R* dx, Index V) {
+    static void backward(const R* y, const R* dy, R* dx, Index V) noexcept {
         DoubleSum sum;
         for_each_vector<R>(Range{0, V}, [&](int, auto get, auto) BPTT_ALWAYS { sum.add(get(y) * get(dy)); });
         const Lanes<R> mean(static_cast<R>(sum.total()));
@@ -53,26 +49,38 @@ struct Softmax {
 
 // ---- whole arrays, and one row in real time ----------------------------------------------------------
 
-// body(first, count) for pieces that may be taken one by one: a row, or so many elements.
-template <class Of, class R, class Body>
-void for_each_piece(const kernels::ActivationArgs<R>& a, Body&& body) {
-    const Index all = a.M * a.V, width = Of::by_rows ? a.V : kActivationBlock;
-    const Index height = Of::by_rows ? larger<Index>(1, kActivationBlock / a.V) : 1;
-    const double cycles = static_cast<double>(all / Vec<R>::size + a.M) * Of::cycles;
+constexpr Index kActivationBlock = 4096;  // elements of a block; by rows about, in whole ones
+constexpr double kActivationCycles = 24;  // a vector, about
+
+// What takes any piece of an array: a row, or so many elements. One loop over blocks calls them all, so that
+// it is compiled once.
+template <class R>
+struct Pieces {
+    bool by_rows;
+    void (*forward)(const R* x, R* y, Index count) noexcept;
+    void (*backward)(const R* y, const R* dy, R* dx, Index count) noexcept;
+};
+
+template <class R>
+void activation_blocks(const kernels::ActivationArgs<R>& a, const Pieces<R>& of) {
+    const Index all = a.M * a.V, width = of.by_rows ? a.V : kActivationBlock;
+    const Index height = of.by_rows ? larger<Index>(1, kActivationBlock / a.V) : 1;
+    const double cycles = static_cast<double>(all / Vec<R>::size + a.M) * kActivationCycles;
     for_each_block(ceil_div(all, height * width), cycles, a.threads, [&](Index block) {
         const Index last = smaller((block + 1) * height * width, all);
-        for (Index i = block * height * width; i < last; i += width) body(i, smaller(width, last - i));
+        for (Index i = block * height * width; i < last; i += width) {
+            const Index count = smaller(width, last - i);
+            if (a.x != nullptr)
+                of.forward(a.x + i, a.out + i, count);
+            else
+                of.backward(a.y + i, a.dy + i, a.out + i, count);
+        }
     });
 }
 
 template <class Of, class R>
-void activation_forward(const kernels::ActivationArgs<R>& a) {
-    for_each_piece<Of>(a, [&](Index i, Index count) { Of::forward(a.x + i, a.out + i, count); });
-}
-
-template <class Of, class R>
-void activation_backward(const kernels::ActivationArgs<R>& a) {
-    for_each_piece<Of>(a, [&](Index i, Index count) { Of::backward(a.y + i, a.dy + i, a.out + i, count); });
+void activation(const kernels::ActivationArgs<R>& a) {
+    activation_blocks<R>(a, {Of::by_rows, Of::template forward<R>, Of::template backward<R>});
 }
 
 template <class Of, class R>
@@ -85,7 +93,7 @@ template <class... Of>
 struct Activations {
     template <class R>
     static constexpr kernels::ActivationTable<R> table() {
-        return {{activation_forward<Of, R>...}, {activation_backward<Of, R>...}, {activation_step<Of, R>...}};
+        return {{activation<Of, R>...}, {activation_step<Of, R>...}};
     }
 };
 

@@ -166,8 +166,8 @@ constexpr int kNonlinearities = 5;
 template <class R>
 struct ActivationArgs {
     Index M, V;   // rows and their width, V > 0
-    const R* x;   // (M, V), forward only
-    const R* y;   // (M, V), backward only: what forward gave, as what follows
+    const R* x;   // (M, V) of a forward call; null of a backward one, which has instead
+    const R* y;   // (M, V), what forward gave, and
     const R* dy;  // (M, V)
     R* out;       // (M, V): y or dx
     int threads;
@@ -176,8 +176,7 @@ struct ActivationArgs {
 // All by Nonlinearity.
 template <class R>
 struct ActivationTable {
-    void (*forward[kNonlinearities])(const ActivationArgs<R>&);
-    void (*backward[kNonlinearities])(const ActivationArgs<R>&);
+    void (*whole[kNonlinearities])(const ActivationArgs<R>&);
     void (*step[kNonlinearities])(const R* x, R* y, Index V) noexcept;  // of one row
 };
 
