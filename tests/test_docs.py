@@ -33,6 +33,12 @@ def test_examples_run_and_what_they_assert_is_so(page):
         exec(compile(block, page, "exec"), names)
 
 
+def test_embedding_begins_with_a_program_of_a_few_lines():
+    text = (DOCS / "embedding.md").read_text(encoding="utf-8")
+    program = text.split("```cpp\n")[1].split("```")[0]
+    assert len(program.splitlines()) <= 15  # it is compiled and run by tests/cpp
+
+
 def test_the_cpp_reference_is_what_the_headers_say():
     script = DOCS / "make_cpp_reference.py"
     run = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
