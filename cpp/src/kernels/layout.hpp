@@ -235,7 +235,7 @@ private:
 
 // One row of C from one row of A: a matrix times a vector, of the panels from p on.
 template <class R>
-BPTT_SHARED void times(const Panels<R>& b, const R* from, R* row, Index p = 0) {
+BPTT_INLINE void times(const Panels<R>& b, const R* from, R* row, Index p = 0) {
     tiles_of_width<R, 1, widest(1), false>(b, p, b.count, 0, b.K, &from, &row, Into::chain, {});
 }
 

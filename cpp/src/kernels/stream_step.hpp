@@ -34,17 +34,11 @@ BPTT_INLINE void chained_tile(const Panels<R>& first, const R* x, const Panels<R
     });
 }
 
-template <class R, int wide>
-BPTT_INLINE void chained_tiles(const Panels<R>& first, const R* x, const Panels<R>& second, const R* h,
-                               Index p, Index last, R* row) {
+template <class R, int wide = widest(1)>
+BPTT_INLINE void chained(const Panels<R>& first, const R* x, const Panels<R>& second, const R* h, Index p,
+                         Index last, R* row) {
     for (; p + wide / 2 <= last; p += wide / 2) chained_tile<R, wide>(first, x, second, h, p, row);
-    if constexpr (wide > 2) chained_tiles<R, narrower(1, wide)>(first, x, second, h, p, last, row);
-}
-
-template <class R>
-BPTT_SHARED void chained(const Panels<R>& first, const R* x, const Panels<R>& second, const R* h, Index last,
-                         R* row) {
-    chained_tiles<R, widest(1)>(first, x, second, h, 0, last, row);
+    if constexpr (wide > 2) chained<R, narrower(1, wide)>(first, x, second, h, p, last, row);
 }
 
 template <class Cell, class R>
@@ -67,7 +61,7 @@ public:
         R* const row = row_.data();
         const Panels<R>& ih = weights_.ih.panels();
         const Panels<R>& hh = weights_.hh[0].panels();
-        chained(ih, x, hh, h, both_, row);
+        chained(ih, x, hh, h, 0, both_, row);
         times(ih, x, row, both_);
         times(hh, h, row, both_);
         unroll<Cell::phases>([&](auto phase) {
