@@ -162,6 +162,29 @@ def inference_traffic(problem: bench.Problem) -> int:
     return 4 * (T * N * (D + H) + bench.GATES[cell] * H * (D + H + 2))
 
 
+# ---- what a row costs over what it must cost -----------------------------------------------------
+
+
+EMPTY = "bptt, lengths 0"  # the contestant that tells the fixed overhead
+
+
+def over_share(row: Row) -> float:
+    """Of variable lengths: the cost, without that of a call none of whose steps is valid (a fixed
+    overhead), over the valid share of what it costs with every length T."""
+    took = {name: timing["median"] for name, timing in row["times"].items()}
+    fixed = took.get(EMPTY, 0.0)
+    return float((took["bptt"] - fixed) / (row["filled"] * took["bptt padded"]))
+
+
+def over_needed(row: Row) -> float:
+    """Of a training step's memory: the peak, x and dy included, over tape + input + gradients. The
+    gradients are dy = dL/dy, which the loss hands over, dx, and those of the parameters."""
+    cell, T, N, D, H = (row[key] for key in ("cell", "T", "N", "D", "H"))
+    given = 4 * T * N * (D + H)
+    made = 4 * (T * N * D + bench.GATES[cell] * H * (D + H + 2))
+    return float((row["bytes"]["bptt"] + given) / (row["tape"] + given + made))
+
+
 # ---- a script by itself --------------------------------------------------------------------------
 
 
@@ -186,6 +209,10 @@ def line(row: Row) -> str:
     if "ratio" in row:
         parts.append(f"{row['ratio']:.2f} times as good as {row['best_peer']}")
     parts += [f"{share:.0%} of {name}" for name, share in row.get("shares", {}).items()]
+    if row["benchmark"] == "lengths":
+        parts.append(f"{over_share(row):.2f} x valid share x padded, beyond the fixed overhead")
+    if row["benchmark"] == "memory":
+        parts.append(f"{over_needed(row):.3f} x (tape + input + gradients, dL/dy among them)")
     return f"{head}: {', '.join(parts)}"
 
 

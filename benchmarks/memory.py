@@ -1,5 +1,8 @@
 """Memory of one training step: the peak above what stands when the inputs are there.
 
+What a step must hold is the tape, the input, and the gradients: dL/dy, which the loss hands over,
+dL/dx, and those of the parameters. y is the tape's.
+
 Each contestant runs in a process of its own, which has imported, drawn and compiled before it is
 looked at. Linux only: it reads the process's high-water mark.
 """

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import Row
+from common import Row, over_needed, over_share
 
 from bptt.bench import geometric_mean
 
@@ -57,9 +57,13 @@ ABOUT = {
     "update": "Embedding E, recurrent layer, linear layer; forward, softmax cross-entropy over V "
     "characters, backward, clipping at 1.0, Adam.",
     "lengths": "The training step of sequences of different lengths, `filled` of all steps being "
-    "valid; the column bptt is with `lengths`. FLOP and bytes are of the valid steps.",
+    "valid; the column bptt is with `lengths`. FLOP and bytes are of the valid steps. `over share` "
+    "is what bptt costs, beyond a fixed overhead (that of a call whose lengths are all 0, where it "
+    "was measured), over `filled` times what it costs padded.",
     "memory": "The peak of resident memory during one training step above what stands when the "
-    "inputs are there, each in a process of its own, MB.",
+    "inputs are there, each in a process of its own, MB. `over needed` is bptt's peak, x and dy "
+    "included, over what a step must hold: tape, input and gradients, these being dL/dy (which the "
+    "loss hands over), dL/dx and those of the parameters.",
     "denormals": "A training step whose x and dy are denormal numbers, biases zero. `slower` is "
     "the ratio to the same step on ordinary numbers.",
     "scaling": "Microseconds of a training step, a time step and a sequence.",
@@ -137,8 +141,11 @@ def timed(rows: Sequence[Row]) -> Iterator[str]:
         cells.append(f"{row['ratio']:.2f}" if "ratio" in row else "")
         shares = row.get("shares", {})
         cells += [f"{shares[kind]:.0%}" if kind in shares else "" for kind in kinds]
+        if row["benchmark"] == "lengths":
+            cells.append(f"{over_share(row):.2f}")
         body.append(cells)
     head = [*sizes, *(f"{name}, {unit}" for name in names), "ratio", *(f"of {k}" for k in kinds)]
+    head += ["over share"] * (rows[0]["benchmark"] == "lengths")
     yield from table(head, body)
     ratios = [row["ratio"] for row in rows if "ratio" in row]
     if ratios:
@@ -151,9 +158,11 @@ def memory(rows: Sequence[Row]) -> Iterator[str]:
         [str(row[key]) for key in ("cell", "T", "N", "D", "H")]
         + [f"{row['bytes'][name] / 1e6:.0f}" for name in names]
         + [f"{row['tape'] / 1e6:.0f}", f"{row['ratio']:.2f}" if "ratio" in row else ""]
+        + [f"{over_needed(row):.3f}"]
         for row in rows
     ]
-    yield from table(["cell", "T", "N", "D", "H", *names, "the tape alone", "ratio"], body)
+    head = ["cell", "T", "N", "D", "H", *names, "the tape alone", "ratio", "over needed"]
+    yield from table(head, body)
 
 
 def scaling(rows: Sequence[Row]) -> Iterator[str]:
