@@ -326,6 +326,9 @@ def test_load_parameters_writes_nothing_before_all_is_checked(change, error, sen
         model.load_parameters(zeros | change)
     with pytest.raises(ValueError, match=r"values lacks \['0.weight', '1.bias_hh_l0'"):
         model.load_parameters({})
+    for wrong in (None, list(zeros)):
+        with pytest.raises(TypeError, match=r"load_parameters: values is a .*, expected a Mapping"):
+            model.load_parameters(wrong)
     assert_same(dict(model.parameters), before)
 
 

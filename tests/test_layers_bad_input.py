@@ -243,6 +243,31 @@ def test_a_tape_is_used_once_and_by_the_layer_that_made_it(rng):
         model.backward(tape, y)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "error", "sentence"),
+    [
+        (np.zeros((1, 2, 5)), ValueError, r"GRU.backward: dstate has shape \(1, 2, 5\), expected"),
+        (np.zeros((1, 3, 5), np.float32), TypeError, "GRU.backward: dstate has dtype float32"),
+        ((np.zeros((1, 3, 5)),), TypeError, "GRU.backward: dstate is a tuple, expected an array"),
+    ],
+)
+def test_a_wrong_dstate_below_consumes_no_tape_above(wrong, error, sentence, rng):
+    model = bptt.Sequential(
+        bptt.Linear(4, 4, dtype=np.float64),
+        bptt.Sequential(bptt.GRU(4, 5, dtype=np.float64), bptt.LSTM(5, 3, dtype=np.float64)),
+        bptt.Linear(3, 2, dtype=np.float64),
+    )
+    x = rng.standard_normal((2, 3, 4))
+    y, _, tape = model.forward(x)
+    with pytest.raises(error, match=f"^{sentence}"):
+        model.backward(tape, y, (None, (wrong, None), None))
+    with pytest.raises(ValueError, match=r"Linear.backward: dstate is a int, expected None"):
+        model.backward(tape, y, (1, None, None))
+    found = model.backward(tape, y).parameters
+    expected = model.backward(model.forward(x)[2], y).parameters
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
 @pytest.mark.parametrize("at", range(3))
 def test_every_layer_refuses_a_consumed_tape(at, rng):
     layer = character_model().layers[at]

@@ -340,6 +340,10 @@ def test_a_chain_has_the_random_state_of_its_layers(rng):
         model.random_state = [before[0], 1]
     with pytest.raises(ValueError, match="LSTM: random_state is 'x', expected what"):
         model.random_state = ["x", None]
+    before = model.random_state
+    with pytest.raises(ValueError, match=r"Linear.forward: state is a int, expected None"):
+        model.forward(x, (None, 1))
+    assert model.random_state == before  # what a layer above refuses has drawn nothing below
 
 
 # ---- learned initial states ----------------------------------------------------------------------

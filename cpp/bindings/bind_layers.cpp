@@ -122,6 +122,10 @@ public:
     py::tuple step(py::object x_t, py::object state) const {
         return std::visit([&](const auto& layer) { return step_of(layer, x_t, state); }, layer_);
     }
+    // Raises what `backward` would raise for this tape and dstate.
+    void check_backward(PyLayerTape& tape, py::object dstate) const {
+        std::visit([&](const auto& layer) { check_of(layer, tape, dstate); }, layer_);
+    }
     py::tuple backward(PyLayerTape& tape, py::object dy, py::object dstate, bool retain) const {
         return std::visit([&](const auto& layer) { return backward_of(layer, tape, dy, dstate, retain); },
                           layer_);
@@ -202,20 +206,34 @@ private:
         return py::make_tuple(to_numpy(result.y), to_python(result.state));
     }
 
+    template <class R>
+    HeldLayerTape<R>& own(const std::string& caller, PyLayerTape& tape) const {
+        auto* const held = std::get_if<HeldLayerTape<R>>(&tape.held);
+        if (held == nullptr) throw py::value_error(caller + ": tape was made by another layer");
+        return *held;
+    }
+
+    template <class R>
+    void check_of(const Recurrent<R>& layer, PyLayerTape& tape, py::handle dstate) const {
+        const std::string caller = name_ + ".backward";
+        const HeldLayerTape<R>& held = own<R>(caller, tape);
+        const StackedState<R> its_dstate(caller, layer, "dstate", dstate);
+        bptt::check_backward<R>(layer, held.tape, {}, its_dstate);
+    }
+
     // dx, dstate and the parameters' gradients by name.
     template <class R>
     py::tuple backward_of(const Recurrent<R>& layer, PyLayerTape& tape, py::handle dy, py::handle dstate,
                           bool retain) const {
         const std::string caller = name_ + ".backward";
-        auto* const held = std::get_if<HeldLayerTape<R>>(&tape.held);
-        if (held == nullptr) throw py::value_error(caller + ": tape was made by another layer");
+        HeldLayerTape<R>& held = own<R>(caller, tape);
         const Input<R> its_dy(caller, "dy", dy);
         const StackedState<R> its_dstate(caller, layer, "dstate", dstate);
         const Reader reader(caller, tape.busy);
         LayerGradients<R> gradients;
         {
             py::gil_scoped_release without_gil;
-            gradients = bptt::backward<R>(layer, held->tape, its_dy, its_dstate, retain);
+            gradients = bptt::backward<R>(layer, held.tape, its_dy, its_dstate, retain);
         }
         py::dict parameters;
         for (const NamedArray<R>& gradient : gradients.parameters)
@@ -246,7 +264,8 @@ void register_layers(py::module_& module) {
              py::arg("lengths").none(true), py::arg("reset").none(true))
         .def("step", &PyRecurrent::step, py::arg("x_t"), py::arg("state").none(true) = py::none())
         .def("backward", &PyRecurrent::backward, py::arg("tape"), py::arg("dy").none(true),
-             py::arg("dstate").none(true), py::arg("retain"));
+             py::arg("dstate").none(true), py::arg("retain"))
+        .def("check_backward", &PyRecurrent::check_backward, py::arg("tape"), py::arg("dstate").none(true));
 }
 
 }  // namespace bptt::bindings

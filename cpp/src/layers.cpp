@@ -136,7 +136,7 @@ LayerForward<R> forward(const Linear<R>& layer, In<R> x) {
 
 template <class R>
 LayerGradients<R> backward(const Linear<R>& layer, LayerTape<R>& tape, In<R> dy, bool retain) {
-    validate::tape(validate::Caller("Linear.backward"), tape, tape.input.x.given);
+    validate::backward<R>(layer, tape, dy);
     LayerGradients<R> out;
     if (dy) {
         LinearGradients<R> found =
@@ -170,7 +170,7 @@ LayerForward<R> forward(const Embedding<R>& layer, View<const std::int64_t> inde
 
 template <class R>
 LayerGradients<R> backward(const Embedding<R>& layer, LayerTape<R>& tape, In<R> dy, bool retain) {
-    validate::tape(validate::Caller("Embedding.backward"), tape, tape.input.index.given);
+    validate::backward<R>(layer, tape, dy);
     const Shape& shape = layer.weight.shape();
     LayerGradients<R> out;
     out.parameters.push_back(

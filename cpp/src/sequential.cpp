@@ -2,7 +2,7 @@
 #include <utility>
 
 #include "bptt/layers.hpp"
-#include "validate.hpp"
+#include "validate_layers.hpp"
 
 namespace bptt {
 namespace {
@@ -71,6 +71,24 @@ ModelForward<R> chain(const char* name, const Model<R>& model, const Input<R>& x
         input = out.y;
     }
     return out;
+}
+
+// That every layer can go back, before one does: it consumes its tape. A layer below will be given what has
+// the shape of what the one above read.
+template <class R>
+void ready(const Model<R>& model, const ModelTape<R>& tape, View<const R> dy, const ModelState<R>& dstate) {
+    for (std::size_t i = model.layers.size(); i-- > 0;)
+        dy = std::visit(
+            [&](const auto& layer) {
+                if constexpr (has_state<std::decay_t<decltype(layer)>>) {
+                    validate::backward<R>(layer, tape[i], dy, entry(dstate, i));
+                    return tape[i].rows[0].x;
+                } else {
+                    validate::backward<R>(layer, tape[i], dy);
+                    return tape[i].input.x;
+                }
+            },
+            model.layers[i].layer);
 }
 
 template <class R>
@@ -157,6 +175,7 @@ ModelGradients<R> backward(const Model<R>& model, ModelTape<R>& tape, In<R> dy, 
     layers(caller, model);
     entries(caller, tape, "tape", model);
     states(caller, dstate, "dstate", model);
+    ready<R>(model, tape, dy, dstate);
     std::vector<LayerGradients<R>> found(model.layers.size());
     Array<R> dx;
     for (std::size_t i = model.layers.size(); i-- > 0;) {

@@ -10,10 +10,7 @@
 namespace bptt {
 namespace {
 
-template <class R>
-validate::Caller caller(const Recurrent<R>& layer, const char* function) {
-    return validate::Caller(validate::layer_name(layer.cell) + function);
-}
+using validate::layer_caller;
 
 // Entry i of what is stacked (rows, N, H).
 template <class R>
@@ -233,7 +230,7 @@ NamedArrays<R> parameters(const Recurrent<R>& layer) {
 
 template <class R>
 Masks dropout_masks(const Recurrent<R>& layer, Index T, Index N, Random& random) {
-    validate::layer(caller(layer, ".dropout_masks"), layer);
+    validate::layer(layer_caller(layer, ".dropout_masks"), layer);
     Masks masks;
     for (Index k = 1; k < layer.num_layers && layer.dropout > 0; ++k) {
         masks.emplace_back(Shape{T, N, layer.directions() * layer.hidden_size()});
@@ -247,19 +244,19 @@ Masks dropout_masks(const Recurrent<R>& layer, Index T, Index N, Random& random)
 template <class R>
 LayerForward<R> forward(const Recurrent<R>& layer, In<R> x, const StateIn<R>& state, const Steps& steps,
                         Masks masks) {
-    validate::forward<R>(caller(layer, ".forward"), layer, x, state, steps, masks);
+    validate::forward<R>(layer_caller(layer, ".forward"), layer, x, state, steps, masks);
     return run<R>(layer, x, state, steps, std::move(masks), true);
 }
 
 template <class R>
 LayerForward<R> predict(const Recurrent<R>& layer, In<R> x, const StateIn<R>& state, const Steps& steps) {
-    validate::forward<R>(caller(layer, ".predict"), layer, x, state, steps, {});
+    validate::forward<R>(layer_caller(layer, ".predict"), layer, x, state, steps, {});
     return run<R>(layer, x, state, steps, {}, false);
 }
 
 template <class R>
 LayerForward<R> step(const Recurrent<R>& layer, In<R> x_t, const StateIn<R>& state) {
-    const Index N = validate::step<R>(caller(layer, ".step"), layer, x_t, state);
+    const Index N = validate::step<R>(layer_caller(layer, ".step"), layer, x_t, state);
     if (N <= kFewSequences) return single_step<R>(layer, x_t, state);
     LayerForward<R> out = run<R>(layer, {x_t.data, {1, N, layer.input_size()}}, state, {}, {}, false);
     out.y = out.y.reshaped({N, layer.hidden_size()});
@@ -267,9 +264,14 @@ LayerForward<R> step(const Recurrent<R>& layer, In<R> x_t, const StateIn<R>& sta
 }
 
 template <class R>
+void check_backward(const Recurrent<R>& layer, const LayerTape<R>& tape, In<R> dy, const StateIn<R>& dstate) {
+    validate::backward<R>(layer, tape, dy, dstate);
+}
+
+template <class R>
 LayerGradients<R> backward(const Recurrent<R>& layer, LayerTape<R>& tape, In<R> dy, const StateIn<R>& dstate,
                            bool retain) {
-    validate::backward<R>(caller(layer, ".backward"), layer, tape, dy, dstate);
+    validate::backward<R>(layer, tape, dy, dstate);
     std::vector<Gradients<R>> found(layer.rows.size());
     Array<R> dx;
     for (Index k = layer.num_layers - 1; k >= 0; --k) {
@@ -305,13 +307,14 @@ LayerGradients<R> backward(const Recurrent<R>& layer, LayerTape<R>& tape, In<R> 
     return out;
 }
 
-#define BPTT_STACK(R)                                                                                     \
-    template NamedArrays<R> parameters(const Recurrent<R>&);                                              \
-    template Masks dropout_masks(const Recurrent<R>&, Index, Index, Random&);                             \
-    template LayerForward<R> forward(const Recurrent<R>&, In<R>, const StateIn<R>&, const Steps&, Masks); \
-    template LayerForward<R> predict(const Recurrent<R>&, In<R>, const StateIn<R>&, const Steps&);        \
-    template LayerForward<R> step(const Recurrent<R>&, In<R>, const StateIn<R>&);                         \
-    template LayerGradients<R> backward(const Recurrent<R>&, LayerTape<R>&, In<R>, const StateIn<R>&, bool);
+#define BPTT_STACK(R)                                                                                        \
+    template NamedArrays<R> parameters(const Recurrent<R>&);                                                 \
+    template Masks dropout_masks(const Recurrent<R>&, Index, Index, Random&);                                \
+    template LayerForward<R> forward(const Recurrent<R>&, In<R>, const StateIn<R>&, const Steps&, Masks);    \
+    template LayerForward<R> predict(const Recurrent<R>&, In<R>, const StateIn<R>&, const Steps&);           \
+    template LayerForward<R> step(const Recurrent<R>&, In<R>, const StateIn<R>&);                            \
+    template LayerGradients<R> backward(const Recurrent<R>&, LayerTape<R>&, In<R>, const StateIn<R>&, bool); \
+    template void check_backward(const Recurrent<R>&, const LayerTape<R>&, In<R>, const StateIn<R>&);
 BPTT_STACK(float)
 BPTT_STACK(double)
 

@@ -13,6 +13,10 @@ inline std::string layer_name(Cell cell) {
     if (cell == Cell::lstm) return "LSTM";
     return cell == Cell::gru || cell == Cell::gru_reset_before ? "GRU" : "RNN";
 }
+template <class R>
+Caller layer_caller(const Recurrent<R>& layer, const char* function) {
+    return Caller(layer_name(layer.cell) + function);
+}
 
 template <class R>
 Weights<R> weights_of(const typename Recurrent<R>::Row& row) {
@@ -116,8 +120,9 @@ void tape(const Caller& caller, const LayerTape<R>& tape, bool own) {
 }
 
 template <class R>
-void backward(const Caller& caller, const Recurrent<R>& its, const LayerTape<R>& its_tape,
-              const View<const R>& dy, const State<R>& dstate) {
+void backward(const Recurrent<R>& its, const LayerTape<R>& its_tape, const View<const R>& dy,
+              const State<R>& dstate) {
+    const Caller caller = layer_caller(its, ".backward");
     layer(caller, its);
     bool own = its_tape.rows.size() == its.rows.size();
     for (std::size_t i = 0; own && i < its.rows.size(); ++i)
@@ -128,6 +133,28 @@ void backward(const Caller& caller, const Recurrent<R>& its, const LayerTape<R>&
         caller.shape(dy, "dy", {dims.T, dims.N, its.directions() * dims.H},
                      its.bidirectional ? "(T, N, 2*H)" : "(T, N, H)");
     stacked(caller, its, dstate, dims.N, "dstate");
+}
+
+template <class R>
+void backward(const Linear<R>& its, const LayerTape<R>& its_tape, const View<const R>& dy) {
+    const Caller caller("Linear.backward");
+    const View<const R>& x = its_tape.input.x;
+    tape(caller, its_tape, x.given);
+    linear(caller, x, View<const R>(its.weight));
+    if (dy)
+        caller.shape(dy, "dy", with_last(caller, "x", x.shape, x.shape.rank - 1, its.weight.shape()[0]),
+                     "(..., V)");
+}
+
+template <class R>
+void backward(const Embedding<R>& its, const LayerTape<R>& its_tape, const View<const R>& dy) {
+    const Caller caller("Embedding.backward");
+    const View<const std::int64_t>& index = its_tape.input.index;
+    tape(caller, its_tape, index.given);
+    if (dy)
+        caller.shape(dy, "dy",
+                     with_last(caller, "index", index.shape, index.shape.rank, its.weight.shape()[1]),
+                     "index's (...) and E");
 }
 
 }  // namespace bptt::validate

@@ -100,6 +100,7 @@ class Recurrent:
     def backward(
         self, tape: LayerTape, dy: Array | None, dstate: Any, retain: bool
     ) -> tuple[Array, Any, dict[str, Array]]: ...
+    def check_backward(self, tape: LayerTape, dstate: Any) -> None: ...
 
 class Ledger:
     """The gradient of a tape, taken apart by lag."""

@@ -70,7 +70,9 @@ def choice(where: str, name: str, value: object, options: Mapping[str, T]) -> T:
 
 def instance(where: str, name: str, value: object, kind: Any) -> None:
     if not isinstance(value, kind):
-        raise TypeError(f"{where}: {name} is a {type(value).__name__}, expected a {kind.__name__}")
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        wanted = "an array" if kind is np.ndarray else f"a {' or '.join(k.__name__ for k in kinds)}"
+        raise TypeError(f"{where}: {name} is a {type(value).__name__}, expected {wanted}")
 
 
 def float_dtype(where: str, value: Any) -> np.dtype[Any]:
@@ -88,6 +90,18 @@ def random_generator(where: str, seed: object) -> np.random.Generator:
     return np.random.default_rng(None if seed is None else size(where, "seed", seed, minimum=0))
 
 
+def load_random_state(
+    where: str, name: str, random: np.random.Generator, state: Mapping[str, Any]
+) -> None:
+    """Brings a generator to where it stood when its `bit_generator.state` was `state`."""
+    try:
+        random.bit_generator.state = state
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{where}: {name} is {state!r}, expected what a generator's state was ({error})"
+        ) from None
+
+
 def same_names(where: str, name: str, given: Iterable[str], wanted: Iterable[str]) -> None:
     """That both hold the same names, in whatever order."""
     given, wanted = set(given), set(wanted)
@@ -99,8 +113,8 @@ def same_names(where: str, name: str, given: Iterable[str], wanted: Iterable[str
 
 def same_kind(where: str, name: str, given: object, wanted: np.ndarray[Any, Any]) -> None:
     """That an array has another one's shape and dtype."""
-    if not isinstance(given, np.ndarray):
-        raise TypeError(f"{where}: {name} is a {type(given).__name__}, expected an array")
+    instance(where, name, given, np.ndarray)
+    assert isinstance(given, np.ndarray)
     if given.dtype != wanted.dtype:
         raise TypeError(f"{where}: {name} has dtype {given.dtype}, expected {wanted.dtype}")
     if given.shape != wanted.shape:
@@ -128,8 +142,7 @@ def reads(layer: object, size: int | None, given: int | None) -> None:
 def stream(where: str, x: Any, target: Any) -> int:
     """That `x` and `target` are arrays (T, N, ...) of the same T and N. Returns T."""
     for name, value in (("x", x), ("target", target)):
-        if not isinstance(value, np.ndarray):
-            raise TypeError(f"{where}: {name} is a {type(value).__name__}, expected an array")
+        instance(where, name, value, np.ndarray)
         if value.ndim < 2:
             raise ValueError(f"{where}: {name} has shape {value.shape}, expected (T, N, ...)")
     if x.shape[:2] != target.shape[:2]:
@@ -142,8 +155,7 @@ def stream(where: str, x: Any, target: Any) -> int:
 def sequences(where: str, x: Any, target: Any, last_only: bool) -> None:
     """That `x` (T, S, ...) and `target` (T, S, ...), or (S, ...) with `last_only`, fit."""
     for name, value in (("x", x), ("target", target)):
-        if not isinstance(value, np.ndarray):
-            raise TypeError(f"{where}: {name} is a {type(value).__name__}, expected an array")
+        instance(where, name, value, np.ndarray)
     if x.ndim < 2:
         raise ValueError(f"{where}: x has shape {x.shape}, expected (T, S, ...)")
     letters, wanted = ("S", x.shape[1:2]) if last_only else ("T, S", x.shape[:2])
@@ -158,8 +170,7 @@ def lengths(where: str, value: Any, T: int, N: int | None = None, minimum: int =
 
     Arrays that go to the core are checked there; this is for those that stay in Python.
     """
-    if not isinstance(value, np.ndarray):
-        raise TypeError(f"{where}: lengths is a {type(value).__name__}, expected an array")
+    instance(where, "lengths", value, np.ndarray)
     if value.dtype.kind not in "iu":
         raise TypeError(f"{where}: lengths has dtype {value.dtype}, expected integers")
     if value.ndim != 1 or (N is not None and len(value) != N):

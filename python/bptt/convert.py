@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from bptt import _validate
 from bptt.layers import GRU, Activation, Embedding, Layer, Linear
+from bptt.layers.base import copy_into
 from bptt.layers.recurrent import Recurrent
 
 __all__ = ["from_keras", "from_torch", "to_keras", "to_torch"]
@@ -46,8 +47,8 @@ def from_torch(layers: Layer | Mapping[str, Layer], tensors: Mapping[str, Array]
         ValueError: a tensor is left over, missing or of another shape.
         TypeError: a tensor is no array, or of another dtype.
     """
-    parameters = _by_name("convert.from_torch", layers)
-    _load("convert.from_torch", "tensors", parameters, tensors)
+    where = "convert.from_torch"
+    copy_into(where, "tensors", tensors, _by_name(where, layers))
 
 
 def to_torch(layers: Layer | Mapping[str, Layer]) -> dict[str, Array]:
@@ -71,16 +72,6 @@ def _by_name(where: str, layers: object) -> dict[str, Array]:
         _validate.instance(where, f"layers[{prefix!r}]", layer, Layer)
         found |= {f"{prefix}.{name}": array for name, array in layer.parameters.items()}
     return found
-
-
-def _load(where: str, what: str, parameters: Mapping[str, Array], values: object) -> None:
-    _validate.instance(where, what, values, Mapping)
-    assert isinstance(values, Mapping)
-    _validate.same_names(where, what, values, parameters)
-    for name, parameter in parameters.items():
-        _validate.same_kind(where, f"{what}[{name!r}]", values[name], parameter)
-    for name, parameter in parameters.items():
-        parameter[...] = values[name]
 
 
 # ---- Keras ---------------------------------------------------------------------------------------

@@ -302,6 +302,31 @@ void wrong_input_is_refused() {
     refused([&] { bptt::backward(activation, active.tape, x); }, "Activation.backward: tape was consumed");
 }
 
+// What is wrong below is found before the layers above have consumed their tapes.
+void a_refused_backward_consumes_nothing() {
+    const auto model = bptt::sequential<double>({bptt::make_recurrent<double>(bptt::Cell::lstm, D, H),
+                                                 bptt::make_linear<double>(H, D),
+                                                 bptt::make_recurrent<double>(bptt::Cell::gru, D, H)});
+    for (const auto& parameter : bptt::parameters(model)) fill(parameter.value, 7);
+    const Array<double> x = numbers({T, N, D}, 1), dy = numbers({T, N, H}, 2);
+    auto run = bptt::forward(model, x), again = bptt::forward(model, x);
+    bptt::ModelState<double> dstate(3);
+    dstate[0].c = numbers({2, N, H}, 3);
+    refused([&] { bptt::backward(model, run.tape, dy, dstate); },
+            "LSTM.backward: dstate[1] has shape (2, 3, 5), expected (num_layers, N, H) = (1, 3, 5)");
+    refused([&] { bptt::backward(model, run.tape, numbers({T, N, D}, 2)); }, "GRU.backward: dy has shape");
+    auto shorter = bptt::forward(model, numbers({T - 1, N, D}, 1));
+    std::swap(run.tape[0], shorter.tape[0]);
+    refused([&] { bptt::backward(model, run.tape, dy); }, "LSTM.backward: dy has shape (6, 3, 5), expected");
+    std::swap(run.tape[0], shorter.tape[0]);
+    bptt::backward(std::get<bptt::Linear<double>>(model.layers[1].layer), shorter.tape[1], {});
+    refused([&] { bptt::backward(model, shorter.tape, {}); }, "Linear.backward: tape was consumed");
+    check(!shorter.tape[2].consumed, "the layer above a consumed tape keeps its own");
+    const auto one = bptt::backward(model, run.tape, dy), other = bptt::backward(model, again.tape, dy);
+    for (std::size_t i = 0; i < one.parameters.size(); ++i)
+        check(same(one.parameters[i].value, other.parameters[i].value), "what was refused changed nothing");
+}
+
 }  // namespace
 
 int main() {
@@ -318,6 +343,7 @@ int main() {
     a_model_learns();
     a_models_steps_equal_its_loop();
     wrong_input_is_refused();
+    a_refused_backward_consumes_nothing();
     std::printf("layers: %s\n", failures == 0 ? "all holds" : "FAILED");
     return failures == 0 ? 0 : 1;
 }

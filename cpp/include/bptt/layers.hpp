@@ -279,6 +279,10 @@ BPTT_API LayerForward<R> step(const Recurrent<R>& layer, In<R> x_t, const StateI
 template <class R>
 BPTT_API LayerGradients<R> backward(const Recurrent<R>& layer, LayerTape<R>& tape, In<R> dy,
                                     const StateIn<R>& dstate = {}, bool retain = false);
+// Throws what backward would throw, and does nothing else.
+template <class R>
+BPTT_API void check_backward(const Recurrent<R>& layer, const LayerTape<R>& tape, In<R> dy,
+                             const StateIn<R>& dstate = {});
 
 // ---- the same for a model --------------------------------------------------------------------------
 
@@ -312,6 +316,7 @@ BPTT_API ModelForward<R> predict(const Model<R>& model, const AnyIn<R>& x, const
 // One step: x (N, ...), y (N, ...).
 template <class R>
 BPTT_API ModelForward<R> step(const Model<R>& model, const AnyIn<R>& x, const ModelState<R>& state = {});
+// Everything is checked before the first tape is consumed.
 template <class R>
 BPTT_API ModelGradients<R> backward(const Model<R>& model, ModelTape<R>& tape, In<R> dy,
                                     const ModelState<R>& dstate = {}, bool retain = false);

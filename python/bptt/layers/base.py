@@ -16,6 +16,17 @@ Array: TypeAlias = NDArray[Any]
 State: TypeAlias = Union[Array, tuple["State", ...], None]  # noqa: UP007 (recursive alias)
 
 
+def copy_into(where: str, what: str, values: object, parameters: Mapping[str, Array]) -> None:
+    """Copies a mapping's values into the parameters of the same names, shapes and dtypes."""
+    _validate.instance(where, what, values, Mapping)
+    assert isinstance(values, Mapping)
+    _validate.same_names(where, what, values, parameters)
+    for name, parameter in parameters.items():
+        _validate.same_kind(where, f"{what}[{name!r}]", values[name], parameter)
+    for name, parameter in parameters.items():
+        parameter[...] = values[name]
+
+
 class LayerGradients(NamedTuple):
     """What a layer's backward returns, each in the shape of what it is the gradient of."""
 
@@ -53,12 +64,7 @@ class Layer(ABC):
     def load_parameters(self, values: Mapping[str, Array]) -> None:
         """Copies `values` into the parameters. Names, shapes and dtypes must be theirs; nothing is
         written before everything is checked."""
-        where = f"{type(self).__name__}.load_parameters"
-        _validate.same_names(where, "values", values, self._parameters)
-        for name, parameter in self._parameters.items():
-            _validate.same_kind(where, f"values[{name!r}]", values[name], parameter)
-        for name, parameter in self._parameters.items():
-            parameter[...] = values[name]
+        copy_into(f"{type(self).__name__}.load_parameters", "values", values, self._parameters)
 
     @property
     def random_state(self) -> Any:
@@ -111,6 +117,14 @@ class Layer(ABC):
         also where the gradient is zero.
         """
 
+    def check_backward(
+        self,
+        tape: LayerTape,
+        dstate: State = None,  # noqa: ARG002 (whoever has a state says what it must be)
+    ) -> None:
+        """Raises what `backward` would raise for this tape and `dstate`, and does nothing else."""
+        self._open(tape)
+
     @abstractmethod
     def predict(
         self,
@@ -159,6 +173,10 @@ class Stateless(Layer):
                 f"{type(self).__name__}.{method}: {name} is a {type(state).__name__}, "
                 "expected None: this layer has no state"
             )
+
+    def check_backward(self, tape: LayerTape, dstate: State = None) -> None:
+        self._open(tape)
+        self._no_state("backward", "dstate", dstate)
 
     def forward(
         self,

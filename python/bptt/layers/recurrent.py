@@ -115,13 +115,7 @@ class Recurrent(Layer):
 
     @random_state.setter
     def random_state(self, state: Any) -> None:
-        try:
-            self._random.bit_generator.state = state
-        except (TypeError, ValueError, KeyError) as error:
-            raise ValueError(
-                f"{type(self).__name__}: random_state is {state!r}, "
-                f"expected what random_state was ({error})"
-            ) from None
+        _validate.load_random_state(type(self).__name__, "random_state", self._random, state)
 
     @property
     def _rows(self) -> int:
@@ -173,6 +167,9 @@ class Recurrent(Layer):
         if not retain:
             self._close(tape)
         return LayerGradients(*found)
+
+    def check_backward(self, tape: LayerTape, dstate: State = None) -> None:
+        self._stack.check_backward(self._open(tape), dstate)
 
     def predict(
         self,

@@ -82,18 +82,24 @@ class Sequential(Layer):
         reset: Array | None = None,
         training: bool = True,
     ) -> tuple[Array, State, LayerTape]:
+        given = self._split("forward", "state", state)
         states, tapes = [], []
-        for layer, its_state in zip(
-            self.layers, self._split("forward", "state", state), strict=True
-        ):
-            x, new_state, tape = layer.forward(x, its_state, lengths, reset, training)
-            states.append(new_state)
-            tapes.append(tape)
+        before = self.random_state if training else None
+        try:
+            for layer, its_state in zip(self.layers, given, strict=True):
+                x, new_state, tape = layer.forward(x, its_state, lengths, reset, training)
+                states.append(new_state)
+                tapes.append(tape)
+        except BaseException:
+            if before is not None:  # what was refused has drawn nothing, in no layer
+                self.random_state = before
+            raise
         return x, tuple(states), LayerTape(self, tapes)
 
     def backward(
         self, tape: LayerTape, dy: Array | None, dstate: State = None, retain: bool = False
     ) -> LayerGradients:
+        self.check_backward(tape, dstate)  # of all layers, before the last one consumes its tape
         tapes = self._open(tape)
         dstates = self._split("backward", "dstate", dstate)
         found: list[LayerGradients] = []
@@ -111,6 +117,11 @@ class Sequential(Layer):
             for name, array in gradients.parameters.items()
         }
         return LayerGradients(dy, tuple(g.state for g in found), parameters)
+
+    def check_backward(self, tape: LayerTape, dstate: State = None) -> None:
+        its = zip(self._open(tape), self._split("backward", "dstate", dstate), strict=True)
+        for layer, (its_tape, its_dstate) in zip(self.layers, its, strict=True):
+            layer.check_backward(its_tape, its_dstate)
 
     def predict(
         self,
