@@ -15,14 +15,12 @@ from bptt.layers import Layer
 from bptt.layers.base import State
 from bptt.losses import Loss
 from bptt.plan import CheckpointPlan, advances
-from bptt.schedule import Schedule, Update
+from bptt.schedule import REDUCTIONS, Schedule, Update, add_gradients
 
 __all__ = ["FullBPTT"]
 
 Array: TypeAlias = NDArray[Any]
 Count: TypeAlias = Callable[[Array], float]
-
-_REDUCTIONS = {"mean": True, "sum": False}
 
 
 class _Needs(NamedTuple):
@@ -81,7 +79,7 @@ class FullBPTT(Schedule):
         if memory_budget is not None:
             memory_budget = _validate.size("FullBPTT", "memory_budget", memory_budget)
         self.memory_budget = memory_budget
-        self._mean = _validate.choice("FullBPTT", "reduction", reduction, _REDUCTIONS)
+        self._mean = _validate.choice("FullBPTT", "reduction", reduction, REDUCTIONS)
         self.reduction = reduction
         if count is not None:
             _validate.instance("FullBPTT", "count", count, Callable)
@@ -168,7 +166,7 @@ class FullBPTT(Schedule):
             del prediction
             found = model.backward(tape, dy, dstate)
             dstate = found.state
-            total = _sum(total, found.parameters)
+            add_gradients(total, found.parameters)
             del found, dy, tape
         model.random_state = last_random
         yield Update(0, T, value, total, final)
@@ -214,15 +212,6 @@ def _in_one_piece(
     prediction, state, tape = model.forward(x, state)
     value, dy = loss(prediction, target)
     yield Update(0, len(x), float(value), model.backward(tape, dy).parameters, state)
-
-
-def _sum(total: dict[str, Array], part: dict[str, Array]) -> dict[str, Array]:
-    if not total:
-        return part
-    with np.errstate(all="ignore"):  # a gradient that is not finite: the trainer's to tell
-        for name, gradient in part.items():
-            total[name] += gradient
-    return total
 
 
 def _best(T: int, needs: _Needs, budget: int) -> CheckpointPlan:

@@ -21,6 +21,10 @@ __all__ = ["Schedule", "TruncatedBPTT", "Update"]
 Array: TypeAlias = NDArray[Any]
 
 
+# How a loss reduces over the steps that it is called with: whether it is a mean.
+REDUCTIONS = {"mean": True, "sum": False}
+
+
 class Update(NamedTuple):
     """What one window gives for one update of the parameters."""
 
@@ -77,6 +81,16 @@ class Schedule(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes what `state_dict` returned. Raises `ValueError` for what is no such thing."""
         _validate.same_names(f"{type(self).__name__}.load_state_dict", "state", state, ())
+
+
+def add_gradients(total: dict[str, Array], part: Mapping[str, Array]) -> None:
+    """Adds to the arrays of `total` in place; those that it has not yet it takes."""
+    with np.errstate(all="ignore"):  # a gradient that is not finite: the trainer's to tell
+        for name, gradient in part.items():
+            if name in total:
+                total[name] += gradient
+            else:
+                total[name] = gradient
 
 
 class _Segment(NamedTuple):
@@ -174,10 +188,5 @@ def _backward(
         dy = dprediction[segment.start - start : segment.stop - start] if has_loss else None
         found = model.backward(segment.tape, dy, dstate, retain=segment.start >= reach)
         dstate = found.state
-        if not total:
-            total = found.parameters
-        else:
-            with np.errstate(all="ignore"):  # a gradient that is not finite: the trainer's to tell
-                for name, gradient in found.parameters.items():
-                    total[name] += gradient
+        add_gradients(total, found.parameters)
     return total

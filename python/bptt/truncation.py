@@ -16,14 +16,13 @@ from bptt.layers import Layer, LayerTape
 from bptt.layers.base import State
 from bptt.losses import Loss
 from bptt.optim import global_norm
-from bptt.schedule import Schedule, Update
+from bptt.schedule import REDUCTIONS, Schedule, Update, add_gradients
 
 __all__ = ["AdaptiveTruncation", "RandomTruncation"]
 
 Array: TypeAlias = NDArray[Any]
 
 _DISTRIBUTIONS = {"power": True, "geometric": False}
-_REDUCTIONS = {"mean": True, "sum": False}
 
 
 class RandomTruncation(Schedule):
@@ -66,7 +65,7 @@ class RandomTruncation(Schedule):
         reduction: str = "mean",
     ) -> None:
         where = "RandomTruncation"
-        self._mean = _validate.choice(where, "reduction", reduction, _REDUCTIONS)
+        self._mean = _validate.choice(where, "reduction", reduction, REDUCTIONS)
         self.reduction = reduction
         self.mean = _validate.number(where, "mean", mean, 1.0, bounds="()")
         if every is None:
@@ -98,13 +97,7 @@ class RandomTruncation(Schedule):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         where = "RandomTruncation.load_state_dict"
         _validate.same_names(where, "state", state, ("random",))
-        try:
-            self._random.bit_generator.state = state["random"]
-        except (TypeError, ValueError, KeyError) as error:
-            raise ValueError(
-                f"{where}: state['random'] is {state['random']!r}, "
-                f"expected what state_dict returned ({error})"
-            ) from None
+        _validate.load_random_state(where, "state['random']", self._random, state["random"])
 
     def run(
         self, model: Layer, loss: Loss, x: Array, target: Array, state: State = None
@@ -133,7 +126,7 @@ class RandomTruncation(Schedule):
                 its_dy = dy[piece.start - start : piece.stop - start]
                 found = model.backward(piece.tape, its_dy, dstate)
                 dstate = _scaled(found.state, factor)
-                _add(total, found.parameters)
+                add_gradients(total, found.parameters)
             yield Update(start, ends[-1], float(value), total, state)
             start = ends[-1]
 
@@ -285,7 +278,7 @@ class AdaptiveTruncation(Schedule):
             dstate = found.state
             if measuring:
                 parts.append(global_norm(found.parameters))
-            _add(whole, found.parameters)
+            add_gradients(whole, found.parameters)
             if measuring:
                 sums.append(global_norm(whole))
         if measuring:
@@ -356,9 +349,3 @@ def _joined(parts: list[Array]) -> Array:
 
 def _scaled(state: State, factor: float) -> State:
     return state if factor == 1.0 else states.mapped(lambda a: a * a.dtype.type(factor), state)
-
-
-def _add(total: dict[str, Array], part: Mapping[str, Array]) -> None:
-    with np.errstate(all="ignore"):  # a gradient that is not finite: the trainer's to tell
-        for name, gradient in part.items():
-            total[name] = total[name] + gradient if name in total else gradient
