@@ -227,6 +227,11 @@ def test_sequences_are_learned(rng):
         ({"accumulate": 0}, ValueError, r"accumulate is 0 \(int\), expected an integer >= 1"),
         ({"average": 0.9}, TypeError, "average is a float, expected a WeightAverage"),
         ({"callbacks": [print]}, TypeError, r"callbacks\[0\] is a .*, expected a Callback"),
+        (
+            {"callbacks": bptt.callbacks.Callback()},
+            TypeError,
+            "callbacks is a Callback, expected a S",
+        ),
     ],
 )
 def test_trainers_refuse(changes, error, sentence):
@@ -238,6 +243,7 @@ def test_trainers_refuse(changes, error, sentence):
     ("options", "error", "sentence"),
     [
         ({"held_out": 3}, TypeError, "held_out is a int, expected a tuple"),
+        ({"held_out": stream(5)[:1]}, ValueError, "held_out has 1 entries, expected a pair"),
         ({"metric": abs}, ValueError, "held_out is None, expected data to measure on"),
         ({"evaluate_every": 2}, ValueError, "held_out is None, expected data to measure on"),
         (
@@ -295,3 +301,5 @@ def test_early_stopping_by_a_metric_wants_one():
 def test_checkpoints_refuse():
     with pytest.raises(ValueError, match=r"^Checkpoint: every is 0"):
         bptt.callbacks.Checkpoint("run", every=0)
+    with pytest.raises(TypeError, match=r"^Checkpoint: path is a int, expected a str or PathLike"):
+        bptt.callbacks.Checkpoint(3)

@@ -1,5 +1,8 @@
 """A run that was saved and loaded ends with the same bits as one that was not."""
 
+import inspect
+import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +11,26 @@ import pytest
 from numpy.typing import NDArray
 
 import bptt
+from bptt.configuration import configuration
 from models import V
 
 Array = NDArray[Any]
 cross_entropy = bptt.losses.softmax_cross_entropy
 
 
-def trainer(**changes: Any) -> bptt.Trainer:
-    """With everything that has a state, always the same at the start."""
-    model = bptt.Sequential(
+def network(cell: Any = bptt.LSTM, dropout: float = 0.4, **options: Any) -> bptt.Sequential:
+    return bptt.Sequential(
         bptt.Embedding(V, 4, seed=1),
-        bptt.LSTM(4, 5, num_layers=2, dropout=0.4, seed=2),
+        cell(4, 5, num_layers=2, dropout=dropout, seed=2, **options),
         bptt.Linear(5, V, seed=3),
     )
+
+
+def trainer(**changes: Any) -> bptt.Trainer:
+    """With everything that has a state, always the same at the start."""
     parts: dict[str, Any] = {
+        "model": network(),
+        "loss": cross_entropy,
         "optimizer": bptt.optim.Adam(),
         "schedule": bptt.TruncatedBPTT(4, 4),
         "clip_norm": 1.0,
@@ -30,7 +39,7 @@ def trainer(**changes: Any) -> bptt.Trainer:
         "average": bptt.WeightAverage(0.9),
         "callbacks": [bptt.callbacks.EarlyStopping(patience=30)],
     } | changes
-    return bptt.Trainer(model, cross_entropy, **parts)
+    return bptt.Trainer(**parts)
 
 
 def streams(T: int = 28) -> bptt.data.Streams:
@@ -227,19 +236,144 @@ def saved(path: Path, **changes: Any) -> Path:
     return path
 
 
-def test_other_parts_are_refused_and_change_nothing(tmp_path):
+def smoothed(share: float) -> Any:
+    return partial(cross_entropy, label_smoothing=share)
+
+
+REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [  # saved with, loaded with, sentence
+    ({}, {"optimizer": bptt.optim.AdamW()}, "optimizer was 'Adam', is 'AdamW'"),
+    (
+        {"learning_rate": None},
+        {"learning_rate": None, "optimizer": bptt.optim.Adam(lr=0.5)},
+        "optimizer.lr was 0.001, is 0.5",
+    ),
+    ({}, {"optimizer": bptt.optim.Adam(beta2=0.9)}, "optimizer.beta2 was 0.999, is 0.9"),
+    ({}, {"learning_rate": None}, "learning_rate was 'ReduceOnPlateau', is None"),
+    ({}, {"learning_rate": bptt.lr.Constant(1.0)}, "learning_rate was 'ReduceOnPl.* is 'Constant'"),
+    (
+        {},
+        {"learning_rate": bptt.lr.ReduceOnPlateau(1e-3, 0.5, 0, 0.05)},
+        "learning_rate.lr was 0.01, is 0.001",
+    ),
+    ({}, {"callbacks": []}, r"callbacks\[0\] was 'EarlyStopping', is not there"),
+    (
+        {},
+        {"callbacks": [bptt.callbacks.EarlyStopping(patience=30, mode="max")]},
+        r"callbacks\[0\].mode was 'min', is 'max'",
+    ),
+    ({}, {"schedule": Drawn()}, "schedule was 'TruncatedBPTT', is 'Drawn'"),
+    ({}, {"schedule": bptt.TruncatedBPTT(4, 8)}, "schedule.k2 was 4, is 8"),
+    ({}, {"clip_norm": 0.5}, "clip_norm was 1.0, is 0.5"),
+    ({}, {"clip_norm": None}, "clip_norm was 1.0, is None"),
+    ({}, {"accumulate": 1}, "accumulate was 2, is 1"),
+    ({}, {"average": bptt.WeightAverage(0.5)}, "average.decay was 0.9, is 0.5"),
+    ({}, {"average": None}, "average was 'WeightAverage', is None"),
+    ({}, {"loss": bptt.losses.mse}, "loss was 'softmax_cross_entropy', is 'mse'"),
+    (
+        {"loss": smoothed(0.1)},
+        {"loss": smoothed(0.2)},
+        "loss.label_smoothing was 0.1, is 0.2",
+    ),
+    (
+        {"loss": partial(cross_entropy, class_weights=np.ones(V, np.float32))},
+        {"loss": partial(cross_entropy, class_weights=np.arange(V, dtype=np.float32))},
+        r"loss.class_weights was 'array \(.*,\) of float32, checksum .*', is 'array",
+    ),
+    ({}, {"model": network(bptt.GRU)}, r"model.layers\[1\] was 'LSTM', is 'GRU'"),
+    ({}, {"model": network(dropout=0.1)}, r"model.layers\[1\].dropout was 0.4, is 0.1"),
+    (
+        {"model": network(bptt.RNN)},
+        {"model": network(bptt.RNN, nonlinearity="relu")},
+        r"model.layers\[1\].nonlinearity was 'tanh', is 'relu'",
+    ),
+    (
+        {},
+        {"clip_norm": 2.0, "schedule": bptt.TruncatedBPTT(2, 2)},
+        "clip_norm was 1.0, is 2.0; schedule.k1 was 4, is 2; schedule.k2 was 4, is 2: exp.*",
+    ),
+]
+
+
+@pytest.mark.parametrize(("made", "changes", "sentence"), REFUSED)
+def test_other_parts_are_refused_and_change_nothing(made, changes, sentence, tmp_path):
+    path = saved(tmp_path / "run", **made)
+    t = trainer(**changes)
+    before = {n: p.tobytes() for n, p in t.model.parameters.items()}
+    with pytest.raises(ValueError, match=rf"^Trainer.load\(.*\): {sentence}"):
+        t.load(path)
+    assert {n: p.tobytes() for n, p in t.model.parameters.items()} == before
+    assert not t._resumes
+
+
+def test_callbacks_that_look_on_may_have_other_options(tmp_path):
+    callbacks = bptt.callbacks
+    parts = {"callbacks": [callbacks.Checkpoint(tmp_path / "a", every=3)]}
+    path = saved(tmp_path / "run", **parts)
+    t = trainer(callbacks=[callbacks.Checkpoint(tmp_path / "b")])
+    t.load(path)
+    assert len(t.fit(streams(), updates=6, progress=False)) == 6
+
+
+def test_options_may_change_after_loading(tmp_path):
     path = saved(tmp_path / "run")
-    for changes, sentence in [
-        ({"optimizer": bptt.optim.AdamW()}, "optimizer was of 'Adam', expected 'AdamW'"),
-        ({"learning_rate": None}, r"the saved run has unknown \['learning_rate'\]"),
-        ({"callbacks": []}, r"the saved run has unknown \['callbacks\[0\]'\]"),
-        ({"schedule": Drawn()}, "schedule was of 'TruncatedBPTT', expected 'Drawn'"),
-    ]:
-        t = trainer(**changes)
-        before = {n: p.tobytes() for n, p in t.model.parameters.items()}
-        with pytest.raises(ValueError, match=rf"^Trainer.load\(.*\): {sentence}"):
+    t = trainer()
+    t.load(path)
+    t.clip_norm = 0.01
+    t.fit(streams(), epochs=2, progress=False)
+    t.save(path)
+    trainer().load(path)
+
+
+def test_a_trainer_that_has_run_loads_its_own_runs(tmp_path):
+    path = saved(tmp_path / "run")
+    t = trainer()
+    t.fit(streams(), epochs=3, held_out=streams(), progress=False)  # the rate has changed
+    t.load(path)
+    assert t.learning_rate.lr == 1e-2
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *(bptt.RNN, bptt.LSTM, bptt.GRU, bptt.Linear, bptt.Embedding),
+        *(bptt.TruncatedBPTT, bptt.RandomTruncation, bptt.AdaptiveTruncation, bptt.FullBPTT),
+        *(bptt.optim.SGD, bptt.optim.RMSprop, bptt.optim.Adagrad, bptt.optim.Adam),
+        *(bptt.lr.Constant, bptt.lr.Step, bptt.lr.Exponential, bptt.lr.Cosine),
+        *(bptt.optim.AdamW, bptt.lr.ReduceOnPlateau, bptt.WeightAverage),
+        *(bptt.callbacks.EarlyStopping, bptt.callbacks.Checkpoint),
+    ],
+)
+def test_every_option_is_kept_under_its_name(part):
+    required = {"k1": 2, "k2": 3, "mean": 9.0, "tolerance": 0.5, "lr": 0.5, "path": "there"}
+    required |= {"every": 7, "updates": 8, "patience": 5, "factor": 0.25}
+    sizes = ("input_size", "hidden_size", "in_features", "out_features")
+    required |= dict.fromkeys((*sizes, "num_embeddings", "embedding_dim"), 4)
+    parameters = inspect.signature(part).parameters.values()
+    given = {p.name: required[p.name] for p in parameters if p.default is p.empty}
+    found = configuration("it", part(**given))
+    assert found["it"] == part.__name__
+    assert {*found} == {"it", *(f"it.{p.name}" for p in parameters if p.name != "seed")}
+    assert all(found[f"it.{name}"] == value for name, value in given.items())
+
+
+@pytest.mark.parametrize("part", ["callbacks[0]", "optimizer", "average"])
+def test_a_damaged_run_is_refused_and_changes_nothing(part, tmp_path):
+    path = saved(tmp_path / "run")
+    arrays, metadata = bptt.io.load(path)
+    run = json.loads(metadata["bptt_run"])
+    for damage in (
+        lambda: run["dict"]["parts"]["dict"][part]["dict"].popitem(),
+        lambda: run["dict"].pop("history"),
+        lambda: run.clear(),
+    ):
+        damage()
+        bptt.io.save(path, arrays, {"bptt_run": json.dumps(run)})
+        t = trainer()
+        t.fit(streams(), updates=2, progress=False)
+        before = everything(t)
+        with pytest.raises(ValueError, match=r"\.load"):
             t.load(path)
-        assert {n: p.tobytes() for n, p in t.model.parameters.items()} == before
+        assert everything(t) == before
 
 
 def test_another_models_run_other_data_and_other_files_are_refused(tmp_path):
@@ -251,7 +385,7 @@ def test_another_models_run_other_data_and_other_files_are_refused(tmp_path):
     ):
         t.fit(streams().x[:25], streams().target[:25], epochs=2)
     other = bptt.Trainer(bptt.Linear(2, 2), bptt.losses.mse, bptt.optim.Adam())
-    with pytest.raises(ValueError, match="the saved run has unknown"):
+    with pytest.raises(ValueError, match=r"model was 'Sequential', is 'Linear'; .* is None: expec"):
         other.load(path)
     bptt.io.save(tmp_path / "weights", {"w": np.zeros(3)})
     with pytest.raises(ValueError, match=r"^Trainer.load\(.*the file is no run that Trainer.save"):

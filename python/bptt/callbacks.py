@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,10 @@ class Callback:
     A measurement is told before the update or the epoch after which it was made, so that a
     checkpoint made at either knows of it.
     """
+
+    #: Whether it only looks on. The run does not depend on its options then: they need not be the
+    #: same where a run is resumed.
+    looks_on: ClassVar[bool] = False
 
     def on_evaluation(self, run: Run, evaluation: Evaluation) -> bool | None:  # noqa: ARG002
         """After a measurement on held-out data."""
@@ -99,6 +103,7 @@ class EarlyStopping(Callback):
             where, "monitor", monitor, {name: name for name in ("loss", "metric")}
         )
         self._sign = _validate.choice(where, "mode", mode, {"min": 1.0, "max": -1.0})
+        self.mode = mode
         self.restore = _validate.flag(where, "restore", restore)
         if goal is not None:
             goal = _validate.number(where, "goal", goal, -math.inf, bounds="()")
@@ -137,10 +142,14 @@ class EarlyStopping(Callback):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         where = "EarlyStopping.load_state_dict"
         _validate.same_names(where, "state", state, ("best", "best_update", "waited", "weights"))
-        self.best = state["best"]
-        self.best_update = state["best_update"]
-        self.waited = state["waited"]
-        self._weights = dict(state["weights"])
+        best, weights = state["best"], state["weights"]
+        if best is not None:
+            best = _validate.number(where, "state['best']", best, -math.inf, bounds="()")
+        best_update = _validate.size(where, "state['best_update']", state["best_update"], minimum=0)
+        waited = _validate.size(where, "state['waited']", state["waited"], minimum=0)
+        _validate.instance(where, "state['weights']", weights, Mapping)
+        self.best, self.best_update, self.waited = best, best_update, waited
+        self._weights = dict(weights)
 
 
 class Checkpoint(Callback):
@@ -152,7 +161,10 @@ class Checkpoint(Callback):
         every: updates, >= 1; None: after every epoch.
     """
 
+    looks_on = True
+
     def __init__(self, path: str | os.PathLike[str], every: int | None = None) -> None:
+        _validate.instance("Checkpoint", "path", path, (str, os.PathLike))
         self.path = path
         self.every = None if every is None else _validate.size("Checkpoint", "every", every)
 
@@ -185,6 +197,8 @@ class GradientWatch(Callback):
         exponents: (update, largest Lyapunov exponent per step, mean over sequences) of each look:
             exp of it is the factor by which gradients change from step to step.
     """
+
+    looks_on = True
 
     def __init__(
         self,

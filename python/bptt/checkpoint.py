@@ -6,6 +6,7 @@ JSON. Nothing that is loaded is executed.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from typing import Any, NamedTuple, TypeAlias
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from bptt import _validate, io
 from bptt.average import WeightAverage
 from bptt.callbacks import Callback
+from bptt.configuration import require_same
 from bptt.history import History
 from bptt.layers import Layer
 from bptt.layers.base import State
@@ -48,6 +50,7 @@ class Resumable:
     average: WeightAverage | None
     callbacks: tuple[Callback, ...]
     history: History
+    _made_with: dict[str, Any]  # the `configuration` of all of it
     _position: Position
     _data: dict[str, Any] | None  # the description of the latest run's
     _resumes: bool  # whether the next `fit` goes on with a loaded run
@@ -72,29 +75,42 @@ class Resumable:
     def load(self, path: str | os.PathLike[str]) -> None:
         """Reads what `save` wrote; the next `fit` goes on there, to the same bits.
 
-        The trainer must be made of the same parts, and `fit` be given the same data. Raises
-        `ValueError` for other parts or another file, `OSError` where it can't be read.
+        The trainer must be made of the same parts with the same options, and `fit` be given the
+        same data. Options that are to be others from here on are set after loading, as in
+        `trainer.clip_norm = 0.5`; those of callbacks that only look on may be others at once.
+        Raises `ValueError` naming what differs, or for another file or a damaged one, `OSError`
+        where it can't be read; the trainer then is as it was.
         """
         where = f"Trainer.load({os.fspath(path)!r})"
         arrays, metadata = io.load(path)
         if _KEY not in metadata:
             raise ValueError(f"{where}: the file is no run that Trainer.save wrote")
-        state = _unpack(json.loads(metadata[_KEY]), arrays)
-        own = self._parts()
-        _validate.same_names(where, "the saved run", state["parts"], own)
-        for name, (kind, _) in state["parts"].items():
-            if kind != type(own[name]).__name__:
-                wanted = type(own[name]).__name__
-                raise ValueError(f"{where}: {name} was of {kind!r}, expected {wanted!r}")
+        try:
+            state = _unpack(json.loads(metadata[_KEY]), arrays)
+            _validate.same_names(where, "the saved run", state, self._state())
+            saved, its_parts = state["made_with"], state["parts"]
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"{where}: the file's run is damaged: {error}") from error
+        require_same(where, saved, self._made_with)
+        _validate.same_names(where, "the saved run", its_parts, self._parts())
+        before = copy.deepcopy(self._state())
+        try:
+            self._take(state)
+        except BaseException:
+            self._take(before)
+            raise
+        self._resumes = True
+
+    def _take(self, state: dict[str, Any]) -> None:
+        """What `_state` returned."""
         self.model.load_parameters(state["parameters"])
         self.model.random_state = state["random_state"]
-        for name, (_, its_state) in state["parts"].items():
-            own[name].load_state_dict(its_state)
+        for name, part in self._parts().items():
+            part.load_state_dict(state["parts"][name])
         self.history = History()
         self.history.load_state_dict(state["history"])
         self._position = Position(*state["position"])
         self._data = state["data"]
-        self._resumes = True
 
     def _parts(self) -> dict[str, Any]:
         """What has a state of its own."""
@@ -111,10 +127,8 @@ class Resumable:
         return {
             "parameters": dict(self.model.parameters),
             "random_state": self.model.random_state,
-            "parts": {
-                name: (type(part).__name__, part.state_dict())
-                for name, part in self._parts().items()
-            },
+            "made_with": self._made_with,
+            "parts": {name: part.state_dict() for name, part in self._parts().items()},
             "history": self.history.state_dict(),
             "position": tuple(self._position),
             "data": self._data,

@@ -218,6 +218,8 @@ class Sequences(Data):
             "kind": "Sequences",
             "x": list(self.x.shape),
             "target": list(self.target.shape),
+            "per": "sequence" if self.last_only else "step",
+            "valid": None if self.lengths is None else int(self.lengths.sum()),
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "seed": self.seed,

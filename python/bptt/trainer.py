@@ -15,6 +15,7 @@ from bptt import _validate
 from bptt.average import WeightAverage
 from bptt.callbacks import Callback
 from bptt.checkpoint import Position, Resumable
+from bptt.configuration import configuration
 from bptt.data import Data, Step, Streams
 from bptt.history import DivergenceError, Evaluation, History, Record
 from bptt.layers import Layer
@@ -22,7 +23,7 @@ from bptt.losses import Loss
 from bptt.lr import LearningRate
 from bptt.optim import Optimizer, clip_by_global_norm, global_norm
 from bptt.progress import bar, postfix
-from bptt.schedule import Schedule
+from bptt.schedule import Schedule, add_gradients
 
 __all__ = ["DivergenceError", "History", "Record", "Trainer"]
 
@@ -77,6 +78,7 @@ class Trainer(Resumable):
             _validate.instance("Trainer", "learning_rate", learning_rate, LearningRate)
         if average is not None:
             _validate.instance("Trainer", "average", average, WeightAverage)
+        _validate.instance("Trainer", "callbacks", callbacks, Sequence)
         for i, callback in enumerate(callbacks):
             _validate.instance("Trainer", f"callbacks[{i}]", callback, Callback)
         self.model = model
@@ -90,6 +92,7 @@ class Trainer(Resumable):
         self.callbacks = tuple(callbacks)
         self.history = History()
         self.note = ""
+        self._made_with = self._configuration()
         self._position = Position()
         self._data: dict[str, Any] | None = None  # the latest run's
         self._resumes = False
@@ -145,6 +148,10 @@ class Trainer(Resumable):
             seconds = 60 * _validate.number(where, "minutes", minutes, 0.0, bounds="()")
         if held_out is not None and not isinstance(held_out, Data):
             _validate.instance(where, "held_out", held_out, tuple)
+            if len(held_out) != 2:
+                raise ValueError(
+                    f"{where}: held_out has {len(held_out)} entries, expected a pair (x, target)"
+                )
             held_out = _data(where, *held_out)
         for name, function in (("metric", metric), ("on_update", on_update)):
             if function is not None:
@@ -203,6 +210,20 @@ class Trainer(Resumable):
             return self.average.parameters
         return self.model.parameters
 
+    def _configuration(self) -> dict[str, Any]:
+        """All that the same bits depend on beside states and data. It is taken before the first
+        update: some options, as `lr`, change in a run."""
+        parts = ("model", "loss", "optimizer", "schedule", "clip_norm", "learning_rate")
+        found: dict[str, Any] = {}
+        for name in (*parts, "accumulate", "average"):
+            found |= configuration(name, getattr(self, name))
+        if self.learning_rate is not None:
+            found.pop("optimizer.lr", None)  # which sets it at every update
+        for i, callback in enumerate(self.callbacks):
+            its = configuration(f"callbacks[{i}]", callback)
+            found |= dict([*its.items()][:1] if callback.looks_on else its)
+        return found
+
     def _begin(self, data: Data) -> None:
         """At the data's beginning, or where a loaded run stood in the same data."""
         description = data.description()
@@ -249,10 +270,10 @@ class Trainer(Resumable):
         gradients, loss = group[0].update.gradients, group[0].update.loss
         if len(group) > 1:
             loss = sum(step.update.loss for step in group) / len(group)
+            for step in group[1:]:
+                add_gradients(gradients, step.update.gradients)
             with np.errstate(all="ignore"):  # what is not finite is told below
-                for name, total in gradients.items():
-                    for step in group[1:]:
-                        total += step.update.gradients[name]
+                for total in gradients.values():
                     total /= len(group)
         if self.clip_norm is None:
             norm = global_norm(gradients)
