@@ -96,7 +96,7 @@ def load_random_state(
     """Brings a generator to where it stood when its `bit_generator.state` was `state`."""
     try:
         random.bit_generator.state = state
-    except (TypeError, ValueError, KeyError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(
             f"{where}: {name} is {state!r}, expected what a generator's state was ({error})"
         ) from None

@@ -30,6 +30,11 @@ __all__ = ["Position", "Resumable"]
 Array: TypeAlias = NDArray[Any]
 
 _KEY = "bptt_run"  # of the metadata
+# What comes of a file whose JSON is not what `save` wrote.
+_DAMAGE = (
+    *(AttributeError, IndexError, KeyError, OverflowError, RecursionError),
+    *(TypeError, ValueError),
+)
 
 
 class Position(NamedTuple):
@@ -85,19 +90,22 @@ class Resumable:
         arrays, metadata = io.load(path)
         if _KEY not in metadata:
             raise ValueError(f"{where}: the file is no run that Trainer.save wrote")
+        damaged = f"{where}: the file's run is damaged"
         try:
             state = _unpack(json.loads(metadata[_KEY]), arrays)
             _validate.same_names(where, "the saved run", state, self._state())
-            saved, its_parts = state["made_with"], state["parts"]
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"{where}: the file's run is damaged: {error}") from error
-        require_same(where, saved, self._made_with)
-        _validate.same_names(where, "the saved run", its_parts, self._parts())
+            for name in ("made_with", "parts"):
+                _validate.instance(where, name, state[name], dict)
+        except _DAMAGE as error:
+            raise ValueError(f"{damaged}: {error}") from error
+        require_same(where, state["made_with"], self._made_with)
         before = copy.deepcopy(self._state())
         try:
             self._take(state)
-        except BaseException:
+        except BaseException as error:
             self._take(before)
+            if isinstance(error, _DAMAGE):
+                raise ValueError(f"{damaged}: {error}") from error
             raise
         self._resumes = True
 
@@ -105,11 +113,17 @@ class Resumable:
         """What `_state` returned."""
         self.model.load_parameters(state["parameters"])
         self.model.random_state = state["random_state"]
-        for name, part in self._parts().items():
+        parts = self._parts()
+        _validate.same_names("Trainer.load", "the saved run", state["parts"], parts)
+        for name, part in parts.items():
             part.load_state_dict(state["parts"][name])
         self.history = History()
         self.history.load_state_dict(state["history"])
-        self._position = Position(*state["position"])
+        epoch, at, its_state = state["position"]
+        epoch = _validate.size("Trainer.load", "the epoch", epoch)
+        if at is not None:
+            at = _validate.size("Trainer.load", "the position", at, minimum=0)
+        self._position = Position(epoch, at, its_state)
         self._data = state["data"]
 
     def _parts(self) -> dict[str, Any]:
