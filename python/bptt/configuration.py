@@ -31,7 +31,7 @@ def configuration(name: str, part: object) -> dict[str, Any]:
     if isinstance(part, np.dtype):
         return {name: part.name}
     if isinstance(part, np.ndarray):
-        checksum = zlib.crc32(part.tobytes())
+        checksum = 0 if part.dtype.hasobject else zlib.crc32(part.tobytes())
         return {name: f"array {part.shape} of {part.dtype}, checksum {checksum:08x}"}
     if isinstance(part, (list, tuple)):
         return _merged((f"{name}[{i}]", entry) for i, entry in enumerate(part))

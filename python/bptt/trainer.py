@@ -220,8 +220,9 @@ class Trainer(Resumable):
         if self.learning_rate is not None:
             found.pop("optimizer.lr", None)  # which sets it at every update
         for i, callback in enumerate(self.callbacks):
-            its = configuration(f"callbacks[{i}]", callback)
-            found |= dict([*its.items()][:1] if callback.looks_on else its)
+            name = f"callbacks[{i}]"
+            kind = {name: type(callback).__name__}
+            found |= kind if callback.looks_on else configuration(name, callback)
         return found
 
     def _begin(self, data: Data) -> None:
