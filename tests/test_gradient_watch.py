@@ -95,7 +95,7 @@ def test_looking_changes_nothing_of_the_run() -> None:
 @pytest.mark.parametrize(
     ("call", "error", "sentence"),
     [
-        (lambda: GradientWatch([1.0]), TypeError, "GradientWatch: x is a list, expected a ndarray"),
+        (lambda: GradientWatch([1.0]), TypeError, "GradientWatch: x is a list, expected an array"),
         (
             lambda: GradientWatch(X[:0]),
             ValueError,

@@ -115,7 +115,7 @@ def test_files_that_can_not_be_read_are_os_errors(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "metadata", "sentence"),
     [
-        ({"a": [1.0]}, None, r"arrays\['a'\] is a list, expected a ndarray"),
+        ({"a": [1.0]}, None, r"arrays\['a'\] is a list, expected an array"),
         ({1: np.zeros(1)}, None, r"arrays's name is a int, expected a str"),
         ([np.zeros(1)], None, r"arrays is a list, expected a Mapping"),
         ({}, {"a": 1}, r"metadata\['a'\] is a int, expected a str"),

@@ -166,7 +166,7 @@ def test_bad_states() -> None:
         for error, sentence, layer, state in (
             (ValueError, "state has shape (1, 3), expected (1, 1, 3)", gru, zero(1, 3)),
             (ValueError, "state has shape (1, 2, 3), expected (1, 1, 3)", gru, zero(1, 2, 3)),
-            (TypeError, "state is a list, expected a ndarray", gru, [[[0.0] * 3]]),
+            (TypeError, "state is a list, expected an array", gru, [[[0.0] * 3]]),
             (TypeError, "expected a pair (h, c)", lstm, zero(1, 1, 3)),
             (ValueError, "state has 3 entries, expected a pair (h, c)", lstm, (zero(1, 1, 3),) * 3),
             (
