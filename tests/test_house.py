@@ -145,7 +145,7 @@ MAY_IMPORT = {
     "layers.recurrent": {"_core", "_validate", "functions", "layers.base"},
     "layers.sequential": {"_validate", "layers.base"},
     "init": {"_validate", "layers", "layers.recurrent"},
-    "convert": {"_validate", "layers", "layers.recurrent"},
+    "convert": {"_validate", "layers", "layers.base", "layers.recurrent"},
     "layers": {"layers.base", "layers.dense", "layers.recurrent", "layers.sequential"},
     "stream": {"_core", "_validate", "layers", "layers.base"},
     "schedule": {"_validate", "layers", "layers.base", "losses", "states"},
