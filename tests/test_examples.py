@@ -17,9 +17,9 @@ LINES = {
     "copy_memory": r"copy memory, .*: [\d.]+% of the symbols recalled \(guessing: 12.5%\), .*",
     "digits": r"digits, .*: [\d.]+% of 50 held-out .* \(the commonest digit: [\d.]+%\), .*",
     "reverse": r"reversing .*: [\d.]+% of the digits right \(guessing: 10.0%\), .*",
-    "sunspots": r"sunspots, .* squared error [\d.]+ .*\(of 11 years before: [\d.]+; .*",
+    "sunspots": r"sunspots, .* squared error [\d.]+ .*\(of a year before: [\d.]+; .*",
 }
-SKIPPED = {"digits": "scikit-learn", "sunspots": "statsmodels"}
+SKIPPED = {"digits": "scikit-learn", "sunspots": "pmdarima"}
 
 
 def test_every_example_is_tested_and_of_one_screen():
