@@ -252,6 +252,8 @@ def test_warnings_say_what_vanishes_and_explodes_and_where() -> None:
     assert "|dL/dh_t| is 5.24e+05 times as large at step 0 as at step 19" in said
     (said,) = bptt.gradient_flow(*scalar(1e20, 20), last).warnings
     assert "dL/dh_t is not finite at step" in said
+    (said,) = bptt.gradient_flow(*scalar(0.5, 1), last).warnings
+    assert "dL/dW_hh is zero" in said
 
 
 def test_recommendations_are_shortest_and_reported_in_words() -> None:
@@ -266,6 +268,7 @@ def test_recommendations_are_shortest_and_reported_in_words() -> None:
     report = flow.report()
     assert f"window {found.window}:" in report
     assert "warning: the layer: gradients vanish" in report
+    assert repr(flow.layers) == "[<LayerFlow 0 (rnn_identity): T 40, N 1, H 1, 40 lags>]"
 
 
 def test_pictures_are_written(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -276,6 +279,8 @@ def test_pictures_are_written(tmp_path: Path, rng: np.random.Generator) -> None:
     flow.plot(tmp_path / "flow.png")
     assert (tmp_path / "flow.png").read_bytes().startswith(b"\x89PNG")
     bptt.gradient_flow(*scalar(0.0, 3), last, 0).plot(tmp_path / "zero.png")
+    with pytest.raises(FileNotFoundError, match=r"nowhere/flow\.png"):
+        flow.plot(tmp_path / "nowhere" / "flow.png")
 
 
 # ---- bad input -----------------------------------------------------------------------------------
@@ -334,9 +339,27 @@ def test_refusals_name_what_is_wrong(rng: np.random.Generator) -> None:
         bptt.gradient_flow(model, x, target, 3)  # type: ignore[arg-type]
     gru = character_model(recurrent=bptt.GRU)
     refused("by_way is true, and model has no LSTM", gru, x, target, mse, by_way=True)
+    sentence = r"by_way is true, expected per_lag=True with it"
+    refused(sentence, model, x, target, mse, by_way=True, per_lag=False)
     for layer in (1, -2):
         with pytest.raises(ValueError, match=f"layer is {layer}, expected one of 1 layers"):
             flow.plot("flow.png", layer=layer)
+
+
+@pytest.mark.parametrize(
+    ("returned", "error", "sentence"),
+    [
+        (1.0, TypeError, r"loss returned a float, expected the pair \(value, dprediction\)"),
+        ((1.0, 2.0), TypeError, "loss's dprediction is a float, expected an array"),
+        ((1.0, np.zeros((20, 1, 2))), ValueError, r"loss's dprediction has shape \(20, 1, 2\)"),
+        ((1.0, np.zeros((20, 1, 1), np.float32)), TypeError, "dprediction has dtype float32"),
+    ],
+)
+def test_a_loss_that_returns_something_else_is_refused(
+    returned: Any, error: Any, sentence: str
+) -> None:
+    with pytest.raises(error, match=f"gradient_flow: .*{sentence}"):
+        bptt.gradient_flow(*scalar(0.5, 20), lambda *_: returned)
 
 
 def test_an_untracked_layer_above_all_recurrences_is_fine(rng: np.random.Generator) -> None:

@@ -50,7 +50,7 @@ def save(
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Puts `data` into the file `path`, all of it or nothing."""
+    """Puts `data` into the file `path`, all of it or nothing. An `OSError` names `path`."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -59,8 +59,10 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = os.fspath(path), None
         raise
 
 

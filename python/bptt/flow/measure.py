@@ -64,7 +64,9 @@ def gradient_flow(
 
     Raises:
         ValueError: for a max_lag beyond T-1, a model without recurrent layer, with one in two
-            directions, or with a layer in between that can't be followed; by_way without an LSTM.
+            directions, or with a layer in between that can't be followed; by_way without an LSTM
+            or without lags; a loss whose dprediction has another shape than the prediction.
+        TypeError: for a loss that returns no pair, or a dprediction of another dtype.
     """
     where = "gradient_flow"
     _validate.instance(where, "model", model, Layer)
@@ -79,13 +81,15 @@ def gradient_flow(
         raise ValueError(f"{where}: max_lag is {max_lag}, expected 0 <= max_lag < T = {T}")
     for name, flag in (("per_lag", per_lag), ("by_way", by_way), ("full", full)):
         _validate.flag(where, name, flag)
+    if by_way and not per_lag:
+        raise ValueError(f"{where}: by_way is true, expected per_lag=True with it: it splits lags")
 
     prediction, _, tape = model.forward(x, state, lengths, reset)
     found = stages(model, tape)
     lowest = last_needed(found)
     if by_way and not any(isinstance(s, Recurrence) and s.tape.cell == "lstm" for s in found):
         raise ValueError(f"{where}: by_way is true, and model has no LSTM: only its c is a way")
-    value, dprediction = loss(prediction, target)
+    value, dprediction = _sent(where, loss, prediction, target)
     notes = []
     if any(isinstance(stage, Mask) for stage in found):
         notes.append("dropout: one mask was drawn; it is held for all steps, lags and windows")
@@ -96,7 +100,20 @@ def gradient_flow(
             _by_lag(found, lowest, way, max_lag, full, by_way)
         if max_lag < T - 1:
             notes.append(f"lags beyond {max_lag} are in the full gradient, but were not told apart")
-    return Flow(float(value), [w.flow for w in way], notes)
+    return Flow(value, [w.flow for w in way], notes)
+
+
+def _sent(where: str, loss: Loss, prediction: Array, target: Array) -> tuple[float, Array]:
+    """The loss, and what it sends back."""
+    returned: object = loss(prediction, target)
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise TypeError(
+            f"{where}: loss returned a {type(returned).__name__}, "
+            "expected the pair (value, dprediction)"
+        )
+    value, dprediction = returned
+    _validate.same_kind(where, "loss's dprediction", dprediction, prediction)
+    return float(value), dprediction
 
 
 class _Way(NamedTuple):

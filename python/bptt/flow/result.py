@@ -41,7 +41,7 @@ class Recommendation(NamedTuple):
         )
 
 
-@dataclass
+@dataclass(repr=False)
 class LayerFlow:
     """The gradient's way through one recurrent layer. L is the loss, of all steps and sequences.
 
@@ -79,6 +79,11 @@ class LayerFlow:
     norm_by_lag_through_h: Array | None = None  #: of the rest: through h at least once
     weight_hh_by_lag: Array | None = None  #: (max_lag+1, G*H, H): D[k], where asked for
     weight_hh_by_lag_through_c: Array | None = None  #: likewise, where asked for and by way
+
+    def __repr__(self) -> str:
+        T, N, H = self.direct.shape
+        called = f"LayerFlow {self.name or '0'} ({self.cell})"
+        return f"<{called}: T {T}, N {N}, H {H}, {len(self.norm_by_lag)} lags>"
 
     @property
     def dh(self) -> Array:
@@ -173,6 +178,8 @@ class LayerFlow:
         called = f"layer {self.name}" if self.name else "the layer"
         if len(bad):
             return [f"{called}: dL/dh_t is not finite at step {bad[-1]} and before"]
+        if not self.weight_hh.any():
+            return [f"{called}: dL/dW_hh is zero: no window is better than another"]
         decay = self.decay
         gone, grown = np.flatnonzero(decay < VANISHED), np.flatnonzero(decay > EXPLODED)
         if len(grown):
