@@ -67,7 +67,7 @@ def by_step(cell: str, T: int, N: int, D: int, H: int) -> str:
         return _core.backward_traced(run(cell, x, weights), dy, None, None, False)
 
     def plain() -> object:
-        return _core.backward(run(cell, x, weights), family, dy, None, None, False, False)
+        return _core.backward(run(cell, x, weights), family, dy, None, None, "sum", False)
 
     return compare(traced, plain, 15)
 
@@ -107,7 +107,7 @@ def by_lag(cell: str, T: int, N: int, D: int, H: int, max_lag: int, groups: int)
         return its.weight_hh
 
     def plain() -> object:
-        return _core.backward(wide, cell.split("_")[0], wide_dy, None, None, False, True)
+        return _core.backward(wide, cell.split("_")[0], wide_dy, None, None, "sum", True)
 
     return compare(ledger, plain, 5)
 
