@@ -1,6 +1,6 @@
 """What a look at the gradient costs: ratios to the pass that it is compared with, on one machine.
 
-    python benchmarks/gradient_flow.py [threads]
+    python benchmarks/gradient_flow.py [threads] [--tiny]
 
 Both sides of a ratio run in turns; a line has the median ratio and the medians of both sides. One
 thread is measured by its own CPU time, which other programs hardly disturb, more by the wall clock.
@@ -8,9 +8,10 @@ thread is measured by its own CPU time, which other programs hardly disturb, mor
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,23 @@ import numpy as np
 import bptt
 from bptt import _core
 
-CELLS = {"rnn_tanh": 1, "lstm": 4, "gru": 3}  # and their gates
-BY_STEP = [(64, 32, 64, 256), (128, 1, 64, 256), (64, 128, 128, 128), (256, 16, 64, 64)]
+CELLS = {"rnn_tanh": 1, "lstm": 4, "gru": 3, "gru_reset_before": 3}  # and their gates
+LAYERS = {
+    "rnn_tanh": bptt.RNN,
+    "lstm": bptt.LSTM,
+    "gru": bptt.GRU,
+    "gru_reset_before": partial(bptt.GRU, reset_after=False),
+}
+BY_STEP = [  # T, N, D, H
+    (64, 32, 64, 256),
+    (128, 1, 64, 256),
+    (64, 128, 128, 128),
+    (256, 16, 64, 64),
+    (200, 8, 10, 20),
+    (100, 3, 1, 100),
+    (100, 128, 32, 32),
+    (1000, 1, 64, 128),
+]
 BY_LAG = [  # T, N, D, H, max_lag, groups
     (64, 8, 64, 256, 31, 4),
     (128, 4, 64, 128, 63, 4),
@@ -74,9 +90,8 @@ def by_step(cell: str, T: int, N: int, D: int, H: int) -> str:
 
 def whole_step(cell: str, T: int, N: int, D: int, H: int) -> str:
     """`gradient_flow` by step of a model with a head, against a training step of it."""
-    recurrent = {"rnn_tanh": bptt.RNN, "lstm": bptt.LSTM, "gru": bptt.GRU}[cell]
     classes = 100
-    model = bptt.Sequential(recurrent(D, H, seed=0), bptt.Linear(H, classes, seed=1))
+    model = bptt.Sequential(LAYERS[cell](D, H, seed=0), bptt.Linear(H, classes, seed=1))
     rng, loss = np.random.default_rng(0), bptt.losses.softmax_cross_entropy
     x, target = rng.standard_normal((T, N, D), np.float32), rng.integers(0, classes, (T, N))
     optimizer = bptt.optim.Adam()
@@ -113,23 +128,38 @@ def by_lag(cell: str, T: int, N: int, D: int, H: int, max_lag: int, groups: int)
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
-        bptt.set_num_threads(int(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("threads", type=int, nargs="?")
+    parser.add_argument("--tiny", action="store_true", help="small shapes: that it runs")
+    options = parser.parse_args()
+    if options.threads is not None:
+        bptt.set_num_threads(options.threads)
+    steps, lags = ([(5, 2, 3, 4)], [(5, 2, 3, 4, 2, 1)]) if options.tiny else (BY_STEP, BY_LAG)
     print(f"float32, {bptt.get_num_threads()} threads, {bptt.runtime.instruction_set()}")
-    print("\ngradient_flow by step, against a training step of the model (target 1.15)")
-    for cell in CELLS:
-        for shape in BY_STEP:
-            print(f"{cell:10s} T, N, D, H = {shape!s:22s} {whole_step(cell, *shape)}", flush=True)
-    print("\na training step of the layer with its parts by step, against without")
-    for cell in CELLS:
-        for shape in BY_STEP:
-            print(f"{cell:10s} T, N, D, H = {shape!s:22s} {by_step(cell, *shape)}", flush=True)
-    print("\na ledger of K lags, against a backward pass over N(K+1) sequences (target 1.3)")
-    for cell in CELLS:
-        for row in BY_LAG:
-            print(
-                f"{cell:10s} T, N, D, H, K, groups = {row!s:26s} {by_lag(cell, *row)}", flush=True
-            )
+    for title, letters, measure, rows in (
+        (
+            "gradient_flow by step, against a training step of the model (target 1.15)",
+            "T, N, D, H",
+            whole_step,
+            steps,
+        ),
+        (
+            "a training step of the layer with its parts by step, against without",
+            "T, N, D, H",
+            by_step,
+            steps,
+        ),
+        (
+            "a ledger of K lags, against a backward pass over N(K+1) sequences (target 1.3)",
+            "T, N, D, H, K, groups",
+            by_lag,
+            lags,
+        ),
+    ):
+        print(f"\n{title}")
+        for cell in CELLS:
+            for row in rows:
+                print(f"{cell:16s} {letters} = {row!s:26s} {measure(cell, *row)}", flush=True)
 
 
 if __name__ == "__main__":

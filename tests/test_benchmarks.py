@@ -157,3 +157,15 @@ def test_the_contestants_do_the_same_work(cell: str) -> None:
     first, *others = (np.asarray(call()) for call in contestants.values())
     for other in others:
         assert_close(other, first, 1e-4)
+
+
+def test_the_looks_at_the_gradient_are_compared_with_their_passes() -> None:
+    lines = run("gradient_flow", 1, "--tiny").splitlines()
+    ratios = [line for line in lines if re.search(r"\d+\.\d\d +\d+\.\d\d ms against", line)]
+    assert len(ratios) == 3 * 4  # kinds, cells
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is Linux's")
+def test_the_long_sequence_runs_within_its_plan() -> None:
+    said = run("long_sequence", *("--steps", 3000, "--hidden", 8, "--threads", 1, "--turns", 1))
+    assert re.search(r"peak beyond input and target: [\d.]+ MiB; time a step: [\d.]+ of", said)

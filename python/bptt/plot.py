@@ -35,6 +35,10 @@ def training_curve(
     axes.plot(range(1, len(training) + 1), training, linewidth=0.6, color="0.6", label="training")
     axes.plot(*zip(*held_out, strict=True), marker="o", markersize=3, label="held out")
     axes.set(xlabel="update", ylabel=unit)
+    sentence = f"After {len(training)} updates: {training[-1]:.3g} {unit} in training"
+    if held_out:
+        sentence += f", {held_out[-1][1]:.3g} held out"
+    axes.set_title(sentence + ".", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend()
     if norms:
@@ -43,6 +47,8 @@ def training_curve(
 
 
 def _norms(axes: Any, norms: Sequence[float], clip: float | None) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
     axes.plot(range(1, len(norms) + 1), norms, linewidth=0.6, color="0.3", label="|dL/dparameters|")
     sentence = f"The gradient's norm: between {min(norms):.2g} and {max(norms):.2g}"
     if clip is not None:
@@ -50,9 +56,14 @@ def _norms(axes: Any, norms: Sequence[float], clip: float | None) -> None:
         clipped = sum(norm > clip for norm in norms) / len(norms)
         sentence += f"; {100 * clipped:.2g} % of the updates were clipped"
     axes.set(xlabel="update", ylabel="norm (nats per unit of parameter)", yscale="log")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high * (high / low) ** 0.25)  # room for the legend
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.set_title(sentence + ".", fontsize=10)
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="upper right", ncols=2)
 
 
 def _save(figure: Any, path: Path) -> None:

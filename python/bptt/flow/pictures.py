@@ -142,6 +142,8 @@ def _decay_sentence(layer: Any) -> str:
     if len(layer.norm_by_lag) < 2:
         return "Only lag 0 was measured."
     largest = int(np.argmax(layer.norm_by_lag))
+    if largest == 0:
+        return "The largest share stays where its loss is, at lag 0."
     return f"The largest share travels {largest} step{'s' * (largest != 1)} back."
 
 
