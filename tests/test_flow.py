@@ -102,7 +102,8 @@ def test_norms_by_step_are_those_of_the_steps_own_gradients(cell: str, N: int, d
     assert plain[4] == (None,) * 4
     for i, share in enumerate(full[4]):
         squares = np.square(share.astype(np.float64)).reshape(len(share), -1).sum(axis=1)
-        assert_close(full[3][:, i], np.sqrt(squares), 1e-12)
+        # In float32 a norm is as exact as the numbers that it is of.
+        assert_close(full[3][:, i], np.sqrt(squares), 1e-12 if dtype == np.float64 else 1e-7)
         assert_close(plain[3][:, i], full[3][:, i], tolerance)
     for a, b in zip(plain[0], full[0], strict=True):
         if a is not None:

@@ -87,19 +87,17 @@ public:
           x_(x),
           GH_(rows_of_gradient()),
           width_(ceil_div(larger(dims.H, dims.D), kPanel<R>) * kPanel<R>),
-          by_product_(trace.weight_hh != nullptr || cheaper_by_product(dims, GH_)),
+          by_product_(trace.weight_hh != nullptr || cheaper_by_product()),
           tiles_(tiles_of(blocks, count)),
+          tile_(tiles_),
           panel_(width_ / kPanel<R>),
           zeros_(kPanel<R>),
           squares_(by_product_ ? 2 * chunk * tiles_ : 0),
           room_(threads * room()),
           dots_(by_product_ ? 0 : threads * pairs()) {
-        for (int b = 0; b < count; ++b)
-            for (int i = 0; i < blocks[b].targets; ++i)
-                if (R*& first = first_[kind(b, i)]; first == nullptr || blocks[b].target[i].weight < first)
-                    first = blocks[b].target[i].weight;
         fill<R>(zeros_.data(), kPanel<R>, R(0));
         for (Index p = 0; p < width_ / kPanel<R>; ++p) panel_[p] = {p * kPanel<R>, kPanel<R>, zeros_.data()};
+        list_tiles();
     }
 
     bool by_product() const { return by_product_; }
@@ -112,13 +110,14 @@ public:
     void sum(const R* const* delta, Index K, Index t0, Index t1, RowsOf&& rows, int thread, int threads,
              R* space) const {
         const Range mine = share(tiles_, thread, threads);
-        for (Index at = mine.first; at < mine.last; ++at) {
-            const auto [b, i, tile] = place_of(at);
-            const OuterBlock<R>& block = blocks_[b];
+        // A step's right rows serve some tiles while they are near, and the tiles' dW waits for the next.
+        for (Index first = mine.first; first < mine.last; first += kTilesTogether) {
+            const Index last = smaller(first + kTilesTogether, mine.last);
             Index k = 0;
             for (Index t = t0; t < t1; k += rows(t++))
-                step(block, i, share(block.count, tile, block.tiles()), delta, {k, k + rows(t)}, K, t,
-                     squares_.data() + 2 * ((t - t0) * tiles_ + at), thread, space);
+                for (Index at = first; at < last; ++at)
+                    step(tile_[at], delta, {k, k + rows(t)}, K, t,
+                         squares_.data() + 2 * ((t - t0) * tiles_ + at), thread, space);
         }
     }
 
@@ -127,10 +126,8 @@ public:
         const double* from = squares_.data() + 2 * (t - t0) * tiles_;
         double* const to = trace_.norms + 4 * t;
         for (Index at = 0; at < tiles_; ++at, from += 2) {
-            const Place place = place_of(at);
-            const int which = kind(place.block, place.target);
-            to[which] += from[0];
-            to[which + 2] += from[1];
+            to[tile_[at].kind] += from[0];
+            to[tile_[at].kind + 2] += from[1];
         }
         roots(to);
     }
@@ -159,25 +156,57 @@ public:
     int kind(int b, int i) const { return blocks_[b].target[i].right == x_ ? 0 : 1; }
 
 private:
-    // Cycles of either way, as measured: a pair's vectors and the sums of its lanes; squares and sums of
-    // dW(t).
-    static bool cheaper_by_product(const Dims& dims, Index rows) {
-        const double vector = Vec<R>::size, N = static_cast<double>(dims.N), H = static_cast<double>(dims.H),
-                     D = static_cast<double>(dims.D), GH = static_cast<double>(rows);
-        return N * (N + 1) / 2 * ((GH + H + D) * 1.5 / vector + 30) > GH * (H + D) * 5 / vector;
+    static constexpr Index kTilesTogether = 4;
+
+    // Cycles of either way beyond a plain pass, as measured: a pair's vectors, and the sums of its lanes; a
+    // tile's call, and the squares and sums of its vectors.
+    BPTT_SHARED bool cheaper_by_product() const {
+        double elements = 0, dots = 0, tiles = 0, squares = 0;
+        for (int b = 0; b < count_; ++b) {
+            const auto rows = static_cast<double>(blocks_[b].count);
+            elements += rows;
+            dots += 1 + blocks_[b].targets;
+            tiles += static_cast<double>(blocks_[b].tiles() * blocks_[b].targets);
+            for (int i = 0; i < blocks_[b].targets; ++i) {
+                const auto columns = static_cast<double>(blocks_[b].target[i].right->columns);
+                elements += columns;
+                squares += rows * columns;
+            }
+        }
+        const double N = static_cast<double>(N_), vector = Vec<R>::size;
+        return N * (N + 1) / 2 * (2.8 * elements / vector + 12 * dots) > 250 * tiles + 3.5 * squares / vector;
     }
 
-    // Tiles are whole rows of a target: those of a block's first target, then of its second, then the next
-    // block's.
-    struct Place {
-        int block, target;
-        Index tile;
+    // Some rows of a target, and what is the same for them at every step.
+    struct Tile {
+        const OuterBlock<R>* block;
+        const OuterTarget<R>* target;
+        Range rows;
+        Index first;  // of its rows in the whole dW
+        int kind;
     };
-    Place place_of(Index at) const {
-        int b = 0;
-        for (; at >= blocks_[b].tiles() * blocks_[b].targets; ++b)
-            at -= blocks_[b].tiles() * blocks_[b].targets;
-        return {b, static_cast<int>(at / blocks_[b].tiles()), at % blocks_[b].tiles()};
+
+    // Those of a block's first target, then of its second, then the next block's.
+    BPTT_SHARED void list_tiles() {
+        const R* whole[2] = {};  // row 0 of dW_ih and of dW_hh
+        for (int b = 0; b < count_; ++b)
+            for (int i = 0; i < blocks_[b].targets; ++i) {
+                const R*& start = whole[kind(b, i)];
+                const R* const its = blocks_[b].target[i].weight;
+                if (start == nullptr || its < start) start = its;
+            }
+        Tile* to = tile_.data();
+        for (int b = 0; b < count_; ++b) {
+            const OuterBlock<R>& block = blocks_[b];
+            for (int i = 0; i < block.targets; ++i) {
+                const int which = kind(b, i);
+                const Index first = (block.target[i].weight - whole[which]) / block.target[i].stride;
+                for (Index tile = 0; tile < block.tiles(); ++tile) {
+                    const Range rows = share(block.count, tile, block.tiles());
+                    *to++ = {&block, &block.target[i], rows, first + rows.first, which};
+                }
+            }
+        }
     }
     static Index tiles_of(const OuterBlock<R>* blocks, int count) {
         Index sum = 0;
@@ -196,15 +225,13 @@ private:
     Index pairs() const { return N_ * N_; }
     Index room() const { return by_product_ ? kTallest * width_ : GH_; }
 
-    // Rows `rows` of a block's target i: adds to dW what step t's rows k of delta give, and writes down its
-    // squares and the bias's.
-    BPTT_SHARED void step(const OuterBlock<R>& block, int i, Range rows, const R* const* delta, Range k,
-                          Index K, Index t, double* squares, int thread, R* space) const {
-        const OuterTarget<R>& target = block.target[i];
-        const int M = static_cast<int>(rows.count());
-        const bool of_x = target.right == x_;
+    // Adds to dW what step t's rows k of delta give to a tile, and writes down its squares and the bias's.
+    BPTT_SHARED void step(const Tile& tile, const R* const* delta, Range k, Index K, Index t, double* squares,
+                          int thread, R* space) const {
+        const OuterTarget<R>& target = *tile.target;
+        const int M = static_cast<int>(tile.rows.count());
+        const bool of_x = tile.kind == 0;
         const Index columns = target.right->columns;
-        const Index first = (target.weight - first_[of_x ? 0 : 1]) / target.stride + rows.first;
         R sums[kPack<R>] = {};
         R* to[kTallest];
         for (int r = 0; r < M; ++r) to[r] = room_.data() + thread * room() + r * width_;
@@ -212,44 +239,68 @@ private:
                               target.right->panels.count};
         for (Index k0 = k.first; k0 == k.first || k0 < k.last; k0 += kDepth) {
             const Index depth = smaller(kDepth, k.last - k0);
-            pack_columns<R, kPack<R>>(delta + k0, depth, block.column + rows.first, M, space);
+            pack_columns<R, kPack<R>>(delta + k0, depth, tile.block->column + tile.rows.first, M, space);
             const R* packed = space;
             tiles<R, true>(M, right, 0, right.count, k0 - k.first, depth, &packed, to, Into::chain);
             add_column_sums(space, depth, M, sums);
         }
 
-        R* const weight = target.weight + rows.first * target.stride;
+        R* const weight = target.weight + tile.rows.first * target.stride;
         R* whole = of_x ? trace_.weight_ih : trace_.weight_hh;
         if (whole != nullptr) {
-            whole += (t * GH_ + first) * columns;
+            whole += (t * GH_ + tile.first) * columns;
             for (int r = 0; r < M; ++r)
                 for (Index j = 0; j < columns; ++j) whole[r * columns + j] = to[r][j];
         }
-        DoubleSum sum, other;  // two chains: of even rows, of odd ones
-        int r = 0;
-        for (; r + 2 <= M; r += 2)
-            for_each_vector<R>(Range{0, columns}, [&](int, auto get, auto put) BPTT_ALWAYS {
-                const Lanes<R> value = get(to[r]), below = get(to[r + 1]);
-                put(weight + r * target.stride, get(weight + r * target.stride) + value);
-                put(weight + (r + 1) * target.stride, get(weight + (r + 1) * target.stride) + below);
-                sum.add_square(value);
-                other.add_square(below);
-            });
-        if (r < M)
-            for_each_vector<R>(Range{0, columns}, [&](int, auto get, auto put) BPTT_ALWAYS {
-                const Lanes<R> value = get(to[r]);
-                put(weight + r * target.stride, get(weight + r * target.stride) + value);
-                sum.add_square(value);
-            });
-        squares[0] = sum.total() + other.total();
+        squares[0] = add(to, M, columns, weight, target.stride);
 
         R* const bias = of_x ? trace_.bias_ih : trace_.bias_hh;
         squares[1] = 0;
-        for (r = 0; r < M; ++r) {
-            if (target.bias != nullptr) target.bias[rows.first + r] += sums[r];
-            if (bias != nullptr) bias[t * GH_ + first + r] = sums[r];
+        for (int r = 0; r < M; ++r) {
+            if (target.bias != nullptr) target.bias[tile.rows.first + r] += sums[r];
+            if (bias != nullptr) bias[t * GH_ + tile.first + r] = sums[r];
             squares[1] += static_cast<double>(sums[r]) * static_cast<double>(sums[r]);
         }
+    }
+
+    // Adds M rows to dW and returns the sum of their squares.
+    BPTT_SHARED static double add(R* const* rows, int M, Index columns, R* weight, Index stride) {
+        double sum = 0;
+        int r = 0;
+        for (; r + 2 <= M; r += 2) sum += add_rows<2>(rows + r, columns, weight + r * stride, stride);
+        if (r < M) sum += add_rows<1>(rows + r, columns, weight + r * stride, stride);
+        return sum;
+    }
+
+    // A row's squares are summed in R, and again in double where they are too small or too large for it.
+    template <int height>
+    static double add_rows(R* const* rows, Index columns, R* weight, Index stride) {
+        Lanes<R> part[height];
+        unroll<height>([&](auto r) BPTT_ALWAYS { part[r] = Lanes<R>(R(0)); });
+        for_each_vector<R>(Range{0, columns}, [&](int, auto get, auto put) BPTT_ALWAYS {
+            unroll<height>([&](auto r) BPTT_ALWAYS {
+                const Lanes<R> value = get(rows[r]);
+                R* const to = weight + r * stride;
+                put(to, get(to) + value);
+                part[r] = fma(value, value, part[r]);
+            });
+        });
+        double sum = 0;
+        unroll<height>([&](auto r) BPTT_ALWAYS {
+            const double squares = static_cast<double>(sum_of_lanes(part[r]));
+            sum += squares > kLeast && squares < kMost ? squares : squares_in_double(rows[r], columns);
+        });
+        return sum;
+    }
+
+    // In a sum of at least kLeast, squares that R can't hold are below rounding.
+    static constexpr double kLeast = 1e-24, kMost = 1e36;
+
+    static double squares_in_double(const R* row, Index columns) {
+        DoubleSum sum;
+        for_each_vector<R>(Range{0, columns},
+                           [&](int, auto get, auto) BPTT_ALWAYS { sum.add_square(get(row)); });
+        return sum.total();
     }
 
     // Each pair's dot product of delta, both ways.
@@ -274,10 +325,7 @@ private:
             for_each_vector<R>(Range{0, block.count},
                                [&](int, auto get, auto put) BPTT_ALWAYS { put(sums, get(sums) + get(row)); });
         }
-        DoubleSum sum;
-        for_each_vector<R>(Range{0, block.count},
-                           [&](int, auto get, auto) BPTT_ALWAYS { sum.add_square(get(sums)); });
-        return sum.total();
+        return squares_in_double(sums, block.count);
     }
 
     static void roots(double* norms) {
@@ -290,10 +338,10 @@ private:
     const int count_;
     const RightOperand<R>* x_;
     const Index GH_;
-    R* first_[2] = {};   // row 0 of dW_ih and of dW_hh
     const Index width_;  // of a tile's rows: all columns, in whole panels
     const bool by_product_;
     const Index tiles_;
+    const Space<Tile> tile_;
     const Space<Panel<R>> panel_;  // of such a tile, each from zero
     const Space<R> zeros_;
     const Space<double> squares_;  // (step, tile, 2): of the weight's and the bias's share
