@@ -54,6 +54,9 @@ MAY_INCLUDE = {
     "src/rtneural.cpp": ["bptt/*", "files.hpp", "rtneural.hpp"],
     "src/rtneural.hpp": ["bptt/*", "json.hpp", "validate_models.hpp"],
     "src/rtneural_*": ["arrays.hpp", "rtneural.hpp"],
+    "src/calls.*": ["bptt/*", "calls.hpp", "dispatch.hpp"],
+    "src/recurrent.cpp": ["bptt/*", "arrays.hpp", "calls.hpp", "dispatch.hpp", "validate.hpp"],
+    "src/stack.cpp": ["bptt/*", "calls.hpp", "dispatch.hpp", "validate_layers.hpp"],
     "src/dispatch.*": ["bptt/*", "dispatch.hpp", "kernels/table.hpp"],
     "src/*": ["bptt/*", "arrays.hpp", "validate*.hpp", "dispatch.hpp", "memory.hpp", "runtime.hpp"],
 }

@@ -284,12 +284,14 @@ import numpy as np
 import bptt
 
 random = np.random.default_rng(0)
-layers = [kind(32, 96, seed=0) for kind in (bptt.RNN, bptt.LSTM, bptt.GRU)]
-x, dy = random.standard_normal((20, 40, 32), np.float32), np.ones((20, 40, 96), np.float32)
+layers = [kind(32, 96, seed=0) for kind in (bptt.RNN, bptt.LSTM)]
+layers.append(bptt.GRU(32, 96, num_layers=3, seed=0))  # of one sequence: layers side by side
+x = random.standard_normal((80, 40, 32), np.float32)
 
 def bits(i):
-    y, _, tape = layers[i].forward(x)
-    grads = layers[i].backward(tape, dy)
+    its_x = x[:20] if i < 2 else x[:, :1].copy()
+    y, _, tape = layers[i].forward(its_x)
+    grads = layers[i].backward(tape, np.ones_like(y))
     return y.tobytes() + b"".join(a.tobytes() for a in grads.parameters.values())
 
 def child_agrees():

@@ -111,7 +111,6 @@ const Table& table() {
     template const kernels::Table<double>& table<kernels::Table<double>>();
 BPTT_FOR(ForwardTable)
 BPTT_FOR(BackwardTable)
-BPTT_FOR(PairTable)
 BPTT_FOR(LedgerTable)
 BPTT_FOR(StreamTable)
 BPTT_FOR(DenseTable)

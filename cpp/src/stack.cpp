@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "bptt/layers.hpp"
+#include "bptt/runtime.hpp"
+#include "calls.hpp"
 #include "dispatch.hpp"
 #include "validate_layers.hpp"
 
@@ -79,31 +81,84 @@ std::array<Array<R>, 2> apart(const View<const R>& both) {
     return halves;
 }
 
-// Zero where the mask is false, elsewhere what it was, scaled.
+// For the steps first..last-1: zero where the mask is false, elsewhere what it was, scaled.
 template <class R>
-void drop(const Array<bool>& mask, double dropout, const R* from, R* to) {
+void drop(const Array<bool>& mask, double dropout, const R* from, R* to, Index first, Index last) {
     const R scale = static_cast<R>(1 / (1 - dropout));
     const bool* const stays = mask.data();
-    for (Index i = 0; i < mask.elements(); ++i) to[i] = stays[i] ? from[i] * scale : R(0);
+    const Index step = mask.shape()[1] * mask.shape()[2];
+    for (Index i = first * step; i < last * step; ++i) to[i] = stays[i] ? from[i] * scale : R(0);
 }
 
-// One layer of the stack: a result for each direction.
+// How many layers are one call: all of them where they run side by side, else one, and its room is made when
+// its turn comes. A bidirectional layer needs all steps of the one below.
 template <class R>
-std::vector<Forward<R>> run_layer(const Recurrent<R>& layer, Index k, const View<const R>& x,
-                                  const State<R>& initial, const Steps& steps, bool keep) {
-    std::vector<Forward<R>> results;
-    const Index first = k * layer.directions();
-    const auto weights = [&](Index i) {
-        return validate::weights_of<R>(layer.rows[static_cast<std::size_t>(first + i)]);
-    };
-    if (layer.bidirectional) {
-        auto both = forward_both<R>(layer.cell, x, {weights(0), weights(1)},
-                                    {entry(initial, first), entry(initial, first + 1)}, steps, keep);
-        for (Forward<R>& one : both) results.push_back(std::move(one));
-    } else {
-        results.push_back(forward<R>(layer.cell, x, weights(0), entry(initial, first), steps, keep));
+Index layers_at_once(const Recurrent<R>& layer, Index T, Index N, const Steps& steps) {
+    if (layer.num_layers == 1 || layer.bidirectional || T == 0 || N == 0) return 1;
+    const Index H = layer.hidden_size();
+    std::vector<Dims> dims(static_cast<std::size_t>(layer.num_layers), {T, N, H, H});
+    dims[0].D = layer.input_size();
+    const auto& beside = detail::table<kernels::ForwardTable<R>>().beside[static_cast<int>(layer.cell)];
+    return beside(dims.data(), static_cast<int>(layer.num_layers), steps.lengths.data,
+                  static_cast<int>(get_num_threads()))
+               ? layer.num_layers
+               : 1;
+}
+
+// What runs: `count` layers from the one with this number on.
+struct Part {
+    Index first, count;
+};
+
+template <class R>
+Weights<R> weights_of_row(const Recurrent<R>& layer, Index row) {
+    return validate::weights_of<R>(layer.rows[static_cast<std::size_t>(row)]);
+}
+
+// Results, a row each, and what each layer gives the next one: its y, of which the mask left something.
+template <class R>
+struct Ran {
+    std::vector<Forward<R>> rows;
+    std::vector<Array<R>> given;
+};
+
+template <class R>
+Ran<R> run_layers(const Recurrent<R>& layer, const Part& part, View<const R> x, const State<R>& initial,
+                  const Steps& steps, const Masks& masks, bool keep) {
+    Ran<R> ran;
+    std::vector<Tape<R>> tapes;
+    std::vector<Array<R>> y;
+    for (Index k = part.first; k < part.first + part.count; ++k) {
+        const Dims dims{x.shape[0], x.shape[1], x.shape[2], layer.hidden_size()};
+        tapes.push_back(
+            detail::new_tape(layer.cell, dims, x, weights_of_row(layer, k), entry(initial, k), steps, keep));
+        y.push_back(detail::outputs(tapes.back()));
+        const bool drops = k < static_cast<Index>(masks.size());
+        ran.given.push_back(drops ? Array<R>(y.back().shape()) : y.back());
+        x = ran.given.back();
     }
-    return results;
+    const auto pass = [&](int call, Index from, Index to) {
+        const auto i = static_cast<std::size_t>(call), k = static_cast<std::size_t>(part.first) + i;
+        if (k < masks.size()) drop(masks[k], layer.dropout, y[i].data(), ran.given[i].data(), from, to);
+    };
+    detail::run_forward(tapes, keep, detail::Chain(pass));
+    for (const Tape<R>& tape : tapes) ran.rows.push_back(detail::forward_result(tape, keep));
+    return ran;
+}
+
+template <class R>
+Ran<R> run_both(const Recurrent<R>& layer, Index k, const View<const R>& x, const State<R>& initial,
+                const Steps& steps, const Masks& masks, bool keep) {
+    auto both =
+        forward_both<R>(layer.cell, x, {weights_of_row(layer, 2 * k), weights_of_row(layer, 2 * k + 1)},
+                        {entry(initial, 2 * k), entry(initial, 2 * k + 1)}, steps, keep);
+    const Array<R> y = beside(both[0].y, both[1].y);
+    if (const auto at = static_cast<std::size_t>(k); at < masks.size())
+        drop(masks[at], layer.dropout, y.data(), y.data(), 0, x.shape[0]);
+    Ran<R> ran;
+    for (Forward<R>& one : both) ran.rows.push_back(std::move(one));
+    ran.given.push_back(y);
+    return ran;
 }
 
 template <class R>
@@ -119,22 +174,19 @@ LayerForward<R> run(const Recurrent<R>& layer, View<const R> x, State<R> initial
     if (!initial.c && layer.initial_c) initial.c = learned_c = repeated(layer.initial_c, N);
 
     std::vector<Array<R>> h, c;
-    for (Index k = 0; k < layer.num_layers; ++k) {
-        if (k > 0 && !masks.empty()) {
-            Array<R> kept(out.y.shape());
-            drop(masks[static_cast<std::size_t>(k - 1)], layer.dropout, out.y.data(), kept.data());
-            out.y = std::move(kept);
-        }
-        if (k > 0) x = out.y;
-        if (k > 0 && keep) tape.inputs.push_back(out.y);
-        std::vector<Forward<R>> results = run_layer(layer, k, x, initial, steps, keep);
-        out.y = layer.bidirectional ? beside(results[0].y, results[1].y) : results[0].y;
-        for (Forward<R>& result : results) {
+    const Index at_once = layers_at_once(layer, x.shape[0], N, steps);
+    for (Index k = 0; k < layer.num_layers; k += at_once) {
+        Ran<R> ran = layer.bidirectional ? run_both(layer, k, x, initial, steps, masks, keep)
+                                         : run_layers<R>(layer, {k, at_once}, x, initial, steps, masks, keep);
+        x = out.y = ran.given.back();
+        for (Forward<R>& result : ran.rows) {
             h.push_back(std::move(result.h));
             c.push_back(std::move(result.c));
             if (keep) tape.rows.push_back(std::move(result.tape));
         }
+        if (keep) tape.inputs.insert(tape.inputs.end(), ran.given.begin(), ran.given.end());
     }
+    if (keep) tape.inputs.pop_back();  // the last one is y
     out.state.h = stack(h);
     if (cell_has_c(layer.cell)) out.state.c = stack(c);
     tape.masks = std::move(masks);
@@ -181,23 +233,47 @@ LayerForward<R> single_step(const Recurrent<R>& layer, const View<const R>& x_t,
     return out;
 }
 
-// Backward of layer k. Returns dx and adds to the parameters' gradients, which come last layer first.
+// Backward of layers, the last one first: their gradients into `found`. Each one's dx, which is the dy of the
+// one below, takes the place of its own dy in `between`; the first layer's dx is an array of its own. Returns
+// the last of these.
 template <class R>
-Array<R> back_layer(const Recurrent<R>& layer, Index k, LayerTape<R>& tape, const View<const R>& dy,
-                    const State<R>& dstate, bool retain, std::vector<Gradients<R>>& found) {
-    const Index first = k * layer.directions();
-    const auto at = static_cast<std::size_t>(first);
-    if (!layer.bidirectional) {
-        found[at] = backward<R>(tape.rows[at], dy, entry(dstate, first), Reduction::sum, retain);
-        return std::move(found[at].x);
+Array<R> back_layers(const Recurrent<R>& layer, const Part& part, LayerTape<R>& tape, View<const R> dy,
+                     const State<R>& dstate, Array<R>& between, std::vector<Gradients<R>>& found) {
+    std::vector<detail::BackwardCall<R>> calls;
+    const Index last = part.first + part.count - 1;
+    for (Index k = last; k >= part.first; --k) {
+        const auto at = static_cast<std::size_t>(k);
+        found[at] = detail::new_gradients(tape.rows[at], entry(dstate, k), k > 0 ? between : Array<R>());
+        if (k > 0) between = found[at].x;
+        calls.push_back({&tape.rows[at], dy, &found[at]});
+        dy = found[at].x;
     }
+    const Index T = tape.rows[0].dims.T;
+    const auto pass = [&](int call, Index from, Index to) {
+        const Index below = last - call - 1;
+        if (below < 0 || tape.masks.empty()) return;
+        drop(tape.masks[static_cast<std::size_t>(below)], layer.dropout, between.data(), between.data(),
+             T - to, T - from);
+    };
+    detail::run_backward(calls, detail::Chain(pass));
+    for (Index k = last; k > part.first; --k) found[static_cast<std::size_t>(k)].x = Array<R>();
+    return std::move(found[static_cast<std::size_t>(part.first)].x);
+}
+
+template <class R>
+Array<R> back_both(const Recurrent<R>& layer, Index k, LayerTape<R>& tape, const View<const R>& dy,
+                   const State<R>& dstate, bool retain, std::vector<Gradients<R>>& found) {
+    const auto at = static_cast<std::size_t>(2 * k);
     const std::array<Array<R>, 2> halves = apart(dy);
     auto both = backward_both<R>({&tape.rows[at], &tape.rows[at + 1]}, {halves[0], halves[1]},
-                                 {entry(dstate, first), entry(dstate, first + 1)}, retain);
+                                 {entry(dstate, 2 * k), entry(dstate, 2 * k + 1)}, retain);
     const Array<R> dx = std::move(both[0].x);
     for (Index i = 0; i < dx.elements(); ++i) dx.data()[i] += both[1].x.data()[i];
     both[1].x = Array<R>();
     for (std::size_t i = 0; i < 2; ++i) found[at + i] = std::move(both[i]);
+    if (k > 0 && !tape.masks.empty())
+        drop(tape.masks[static_cast<std::size_t>(k - 1)], layer.dropout, dx.data(), dx.data(), 0,
+             dx.shape()[0]);
     return dx;
 }
 
@@ -273,15 +349,16 @@ LayerGradients<R> backward(const Recurrent<R>& layer, LayerTape<R>& tape, In<R> 
                            bool retain) {
     validate::backward<R>(layer, tape, dy, dstate);
     std::vector<Gradients<R>> found(layer.rows.size());
-    Array<R> dx;
-    for (Index k = layer.num_layers - 1; k >= 0; --k) {
-        dx = back_layer<R>(layer, k, tape, k + 1 == layer.num_layers ? dy : View<const R>(dx), dstate, retain,
-                           found);
-        const auto below = static_cast<std::size_t>(std::max<Index>(k - 1, 0));
-        if (k > 0 && !tape.masks.empty()) drop(tape.masks[below], layer.dropout, dx.data(), dx.data());
+    const Tape<R>& lowest = tape.rows[0];
+    const Index at_once = layers_at_once(layer, lowest.dims.T, lowest.dims.N, lowest.steps);
+    Array<R> dx, between;
+    for (Index k = layer.num_layers - at_once; k >= 0; k -= at_once) {
+        const View<const R> above = dx ? View<const R>(dx) : View<const R>(dy);
+        dx = layer.bidirectional ? back_both<R>(layer, k, tape, above, dstate, retain, found)
+                                 : back_layers<R>(layer, {k, at_once}, tape, above, dstate, between, found);
         if (retain) continue;
         tape.rows.resize(static_cast<std::size_t>(k * layer.directions()));
-        if (k > 0) tape.inputs.resize(below);
+        tape.inputs.resize(static_cast<std::size_t>(std::max<Index>(k - 1, 0)));
     }
     if (!retain) {
         tape.masks.clear();

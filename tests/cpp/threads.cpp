@@ -73,6 +73,47 @@ std::vector<R> update(bptt::Cell cell, const Sizes& s) {
     return found;
 }
 
+// Layers of one sequence, which run side by side, with dropout between them.
+std::vector<R> update_of_stack(bptt::Cell cell) {
+    const Index T = 150, D = 16, H = 64;
+    bptt::RecurrentOptions options;
+    options.num_layers = 3;
+    options.dropout = 0.2;
+    const bptt::Recurrent<R> layer = bptt::make_recurrent<R>(cell, D, H, options);
+    bptt::Random random(7);
+    bptt::initialize(layer, random);
+    const std::vector<R> x = numbers(T * D, 1), dy = numbers(T * H, 2);
+    const bptt::View<const R> input(x.data(), {T, 1, D});
+    std::vector<R> found;
+    auto run = bptt::forward<R>(layer, input, {}, {}, bptt::dropout_masks(layer, T, 1, random));
+    append(found, run.y);
+    const auto gradients = bptt::backward<R>(layer, run.tape, bptt::View<const R>(dy.data(), {T, 1, H}));
+    append(found, gradients.x);
+    append(found, gradients.state.h);
+    for (const auto& parameter : gradients.parameters) append(found, parameter.value);
+    append(found, bptt::predict<R>(layer, input).y);
+    return found;
+}
+
+// All that `compute` computes is the same for any number of threads, and for several callers at once: one of
+// them has the threads, and that changes from call to call.
+template <class Compute>
+int failures_of(const Compute& compute) {
+    int failures = 0;
+    bptt::set_num_threads(1);
+    const std::vector<R> alone = compute();
+    for (Index threads : {2, 4}) {
+        bptt::set_num_threads(threads);
+        if (compute() != alone) ++failures;
+    }
+    std::vector<std::thread> callers;
+    bool agrees[3] = {};
+    for (bool& mine : agrees) callers.emplace_back([&] { mine = compute() == alone; });
+    bptt::set_num_threads(3);
+    for (std::thread& caller : callers) caller.join();
+    return failures + static_cast<int>(std::count(agrees, agrees + 3, false));
+}
+
 }  // namespace
 
 int main() {
@@ -81,23 +122,9 @@ int main() {
     const bptt::Cell cells[] = {bptt::Cell::rnn_tanh, bptt::Cell::lstm, bptt::Cell::gru,
                                 bptt::Cell::gru_reset_before};
     int failures = 0;
-    for (const Sizes& size : sizes) {
-        for (bptt::Cell cell : cells) {
-            bptt::set_num_threads(1);
-            const std::vector<R> alone = update(cell, size);
-            for (Index threads : {2, 4}) {
-                bptt::set_num_threads(threads);
-                if (update(cell, size) != alone) ++failures;
-            }
-            // Callers at once: one of them has the threads, and that changes from call to call.
-            std::vector<std::thread> callers;
-            bool agrees[3] = {};
-            for (bool& mine : agrees)
-                callers.emplace_back([&mine, &alone, cell, size] { mine = update(cell, size) == alone; });
-            bptt::set_num_threads(3);
-            for (std::thread& caller : callers) caller.join();
-            failures += static_cast<int>(std::count(agrees, agrees + 3, false));
-        }
+    for (bptt::Cell cell : cells) {
+        for (const Sizes& size : sizes) failures += failures_of([=] { return update(cell, size); });
+        failures += failures_of([=] { return update_of_stack(cell); });
     }
     std::printf("threads: %s\n", failures == 0 ? "all holds" : "FAILED");
     return failures == 0 ? 0 : 1;

@@ -3,18 +3,18 @@
 // A chunk of time steps at a time, from the last to the first: step by step the cell's pointwise pass gives
 // delta, and its product with W_hh hands the gradient back to the step before. Then, while the chunk's
 // deltas are in cache, the products outside the loop: dx, and the chunk's share of the weights' gradients.
-// Deltas live in rows of their own, so the tape stays as it was.
+// Deltas live in rows of their own, so the tape stays as it was. dx may stand where dy stood: a step's dy is
+// read before its dx is written.
 //
 // What goes back are rows of gradient: one for each sequence, or as the ledger (ledger_loop.hpp) has it one
 // for each sequence and lag. Which sequence a row belongs to and what it gets from the losses its `Lags` say.
 #pragma once
 
-#include "kernels/cells/cell.hpp"
-#include "kernels/layout.hpp"
+#include "kernels/backward_step.hpp"
 #include "kernels/outer_sum.hpp"
-#include "kernels/step_norms.hpp"
 #include "kernels/table.hpp"
 #include "kernels/threads.hpp"
+#include "kernels/trace.hpp"
 
 namespace bptt::BPTT_SET {
 
@@ -49,7 +49,8 @@ public:
     using Args = typename Lags::template Args<R>;
     using Rows = typename Lags::Rows;
 
-    BPTT_SHARED explicit BackwardLoop(const Args& args)
+    // part_steps: the most that a part has; the bits do not depend on it.
+    BPTT_SHARED explicit BackwardLoop(const Args& args, Index part_steps = kAllSteps)
         : a_(args),
           lags_(args),
           T_(args.dims.T),
@@ -63,26 +64,61 @@ public:
           threads_(team_.threads()),
           by_units_(plan_.split == Split::units && threads_ > 1),
           chunk_(Lags::chunk(args)),
+          part_steps_(smaller(part_steps, chunk_)),
+          chunks_(ceil_div(T_, chunk_)),
+          parts_a_chunk_(ceil_div(chunk_, part_steps_) + 1),
           sequences_(args.dims, args.lengths, args.reverse),
           zeros_(larger(H_, D_)),
           delta_(chunk_ * rows_ * row_),
-          weights_(by_units_ ? threads_ : 1, *this),
+          weights_(by_units_ ? threads_ : 1, H_, by_units_ ? threads_ : 1),
           ih_(column_run(Range{0, D_}), ih_window<Cell>().count * H_),
           right_x_(D_, chunk_ * N_),
           right_source_(Cell::phases, H_, chunk_ * N_),
           own_(threads_, *this),
           block_count_(block_count()),
-          trace_(trace_of(args)),
-          steps_(trace_.norms != nullptr ? 1 : 0, trace_, args.dims, blocks_, block_count_, &right_x_, chunk_,
-                 threads_) {
+          trace_(*this, trace_of(args)) {
         fill<R>(zeros_.data(), larger(H_, D_), R(0));
     }
 
     BPTT_SHARED void run() {
-        team_.run([this](int thread, Barrier& barrier) { loop(thread, barrier); });
+        team_.run([this](int thread, Barrier& barrier) {
+            for (Index i = 0; i < parts(); ++i) part(i, thread, barrier);
+        });
+    }
+
+    // The work in parts, which each thread does in their order: the weights are packed; then of each chunk
+    // some steps at a time, with their dx, and last its share of the weights' gradients, which has no steps
+    // of its own. A chunk that is cut short by T has parts without steps. reached: how many steps are done
+    // when so many parts are.
+    Index parts() const { return 1 + chunks_ * parts_a_chunk_; }
+    Index reached(Index parts) const { return parts <= 1 ? 0 : T_ - steps_of(parts - 1).first; }
+
+    BPTT_SHARED void part(Index i, int thread, Barrier& barrier) const {
+        const BackwardWeights<Cell, R>& weights = weights_[by_units_ ? thread : 0];
+        const Own& own = own_[thread];
+        if (i == 0) {
+            prepare(weights, own, thread);
+            barrier.wait();
+            return;
+        }
+        const Range steps = steps_of(i);
+        if (i % parts_a_chunk_ == 0) {
+            weight_gradients(steps.first, steps.last, thread, own, barrier);
+            return;
+        }
+        const Rows rows =
+            by_units_ ? Rows::all(sequences_, N_) : Rows::of_thread(sequences_, N_, thread, threads_);
+        for (Index t = steps.last - 1; t >= steps.first; --t) {
+            step<Cell::phases - 1>(t, rows, weights, own, barrier);
+            stop_at_resets(t, rows, weights.units);
+        }
+        barrier.wait();  // deltas of all threads are there
+        if (a_.dx != nullptr) input_gradient(steps.first, steps.last, thread, own);
     }
 
 protected:
+    friend class GradientTrace<Cell, R, BackwardLoop>;
+
     static constexpr int kGates = Cell::gates;
 
     // A ledger has blocks of its own, and leaves no trace.
@@ -99,36 +135,6 @@ protected:
         else
             return args.trace;
     }
-
-    static Runs column_run(Range columns) {
-        Runs runs;
-        runs.add({columns.first, columns.first, columns.count()}, false);
-        return runs;
-    }
-
-    // W_hh as the backward product needs it, for all units or a thread's, a phase each.
-    struct Weights {
-        Range units;
-        struct Phase : PackedWeights<R> {
-            Phase(int phase, Index H, Range units)
-                : PackedWeights<R>(column_run(units), hh_window<Cell>(phase).count * H) {}
-        };
-        Each<Phase> hh;
-
-        Weights(int thread, const BackwardLoop& loop)
-            : units(loop.by_units_ ? units_of<R>(loop.H_, thread, loop.threads_) : Range{0, loop.H_}),
-              hh(Cell::phases, loop.H_, units) {}
-
-        // What the product adds to is what the cell passed on, or nothing.
-        void pack(const BackwardLoop& loop, const R** rows, int part, int parts) const {
-            for (int p = 0; p < Cell::phases; ++p) {
-                rows_of_window<Cell>(Cell::hh_column, hh_window<Cell>(p), loop.H_, loop.a_.weight_hh, loop.H_,
-                                     rows);
-                hh[p].pack_straight(rows, part, parts);
-                if (p > 0 || !Cell::passes_h) hh[p].start_from_zero(part, parts);
-            }
-        }
-    };
 
     // What a thread needs for itself.
     struct Own {
@@ -199,31 +205,27 @@ protected:
         return made;
     }
 
-    void loop(int thread, Barrier& barrier) const {
-        const Weights& weights = weights_[by_units_ ? thread : 0];
-        const Own& own = own_[thread];
-        const Rows rows =
-            by_units_ ? Rows::all(sequences_, N_) : Rows::of_thread(sequences_, N_, thread, threads_);
-        weights.pack(*this, own.right.data(), by_units_ ? 0 : thread, by_units_ ? 1 : threads_);
+    // The steps of a part but the first; of one that adds up a chunk, the chunk's.
+    Range steps_of(Index part) const {
+        const Index of_chunk = (part - 1) % parts_a_chunk_;
+        const Index first = (chunks_ - 1 - (part - 1) / parts_a_chunk_) * chunk_,
+                    last = smaller(first + chunk_, T_);
+        if (of_chunk + 1 == parts_a_chunk_) return {first, last};
+        const Index from = first + (parts_a_chunk_ - 2 - of_chunk) * part_steps_;
+        return {smaller(from, last), smaller(from + part_steps_, last)};
+    }
+
+    void prepare(const BackwardWeights<Cell, R>& weights, const Own& own, int thread) const {
+        weights.pack(H_, a_.weight_hh, own.right.data(), by_units_ ? 0 : thread, by_units_ ? 1 : threads_);
         rows_of_window<Cell>(Cell::ih_column, ih_window<Cell>(), H_, a_.weight_ih, D_, own.right.data());
         if (a_.dx != nullptr) ih_.pack_straight(own.right.data(), thread, threads_);
         ih_.start_from_zero(thread, threads_);
         clear_results(thread);
-        barrier.wait();
-
-        for (Index t1 = T_; t1 > 0;) {
-            const Index t0 = (t1 - 1) / chunk_ * chunk_;
-            for (Index t = t1 - 1; t >= t0; --t) {
-                step<Cell::phases - 1>(t, rows, weights, own, barrier);
-                stop_at_resets(t, rows, weights.units);
-            }
-            outside(t0, t1, thread, own, barrier);
-            t1 = t0;
-        }
     }
 
     template <int phase>
-    void step(Index t, const Rows& rows, const Weights& weights, const Own& own, Barrier& barrier) const {
+    void step(Index t, const Rows& rows, const BackwardWeights<Cell, R>& weights, const Own& own,
+              Barrier& barrier) const {
         constexpr Window window = hh_window<Cell>(phase);
         const Index alive = rows.alive(t);
         const Panels<R>& b = weights.hh[phase].panels();
@@ -249,25 +251,8 @@ protected:
                 lags_.begin(t, row, dy_row(t, n, row), a_.dh + row * H_,
                             Cell::has_c ? a_.dc + row * H_ : nullptr, H_);
             }
-        } else if (trace_.recurrent != nullptr) {
-            for (Index i = 0; i < m; ++i) note_handed(t, rows.at(i0 + i), units);
-        }
-    }
-
-    // Writes down what step t+1 handed back, and dL/dc_t.
-    BPTT_SHARED void note_handed(Index t, Index n, Range units) const {
-        const Index at = (t * N_ + n) * H_;
-        const R* const dh = a_.dh + n * H_;
-        for (Index j = units.first; j < units.last; ++j) trace_.recurrent[at + j] = dh[j];
-        if constexpr (Cell::has_c) {
-            if (trace_.c == nullptr) return;
-            const R *dy = dy_row(t, n, n), *gates = gate_row(t, n), *c_now = c(t + 1, n),
-                    *dc = a_.dc + n * H_;
-            for_each_vector<R>(units, [&](int, auto get, auto put) {
-                Lanes<R> a[Cell::columns];
-                unroll<Cell::columns>([&](auto i) { a[i] = get(gates + i * H_); });
-                put(trace_.c + at, Cell::whole_dc(a, get(c_now), get(dy) + get(dh), get(dc)));
-            });
+        } else if (trace_.wants_handed()) {
+            for (Index i = 0; i < m; ++i) trace_.note_handed(t, rows.at(i0 + i), units);
         }
     }
 
@@ -292,62 +277,18 @@ protected:
 
     template <int phase>
     BPTT_INLINE void pointwise(Index t, Index row, Range units) const {
-        constexpr Index W = Vec<R>::size;
         const Index n = lags_.sequence(row);
         const Index after = sequences_.slot_after(t, n);
-        const Step step{delta_row(t, row),
-                        Cell::kept > 0 ? gate_row(t, n) : nullptr,
-                        h_before(t, n),
-                        h(after, n),
-                        Cell::has_c ? c_before(t, n) : nullptr,
-                        Cell::has_c ? c(after, n) : nullptr,
-                        dy_row(t, n, row),
-                        a_.dh + row * H_,
-                        Cell::has_c ? a_.dc + row * H_ : nullptr};
-        Index j = units.first;
-        for (; j + W <= units.last; j += W)
-            lanes<phase>(
-                j, step, [](const R* p) { return Lanes<R>(load(p)); },
-                [](R* p, Lanes<R> v) { store(p, v.v); });
-        if (j < units.last) {
-            const int rest = static_cast<int>(units.last - j);
-            lanes<phase>(
-                j, step, [rest](const R* p) { return Lanes<R>(load_first(p, rest)); },
-                [rest](R* p, Lanes<R> v) { store_first(p, v.v, rest); });
-        }
-    }
-
-    // The rows that a step's pointwise pass reads and writes.
-    struct Step {
-        R* delta;
-        const R *gates, *h_prev, *h, *c_prev, *c, *dy;
-        R *dh, *dc;
-    };
-
-    template <int phase, class Load, class Store>
-    BPTT_INLINE void lanes(Index j, const Step& s, Load get, Store put) const {
-        constexpr bool first = phase + 1 == Cell::phases;  // the first to run
-        Lanes<R> a[Cell::columns], delta[Cell::columns], dc, pass;
-        if constexpr (Cell::kept > 0)
-            unroll<Cell::columns>([&](auto i) { a[i] = get(s.gates + i * H_ + j); });
-        unroll<Cell::columns>([&](auto i) { delta[i] = first ? Lanes<R>(R(0)) : get(s.delta + i * H_ + j); });
-        States<R> states;
-        states.h_prev = get(s.h_prev + j);
-        states.h = get(s.h + j);
-        if constexpr (Cell::has_c) {
-            states.c_prev = get(s.c_prev + j);
-            states.c = get(s.c + j);
-            dc = get(s.dc + j);
-        }
-        // dh: what the loss at t sends and what step t+1 handed back; later phases find what was passed.
-        const Lanes<R> handed = get(s.dh + j);
-        if constexpr (first)
-            Cell::template backward<phase>(a, states, get(s.dy + j) + handed, dc, delta, pass);
-        else
-            Cell::template backward<phase>(a, states, handed, dc, delta, pass = handed);
-        unroll<Cell::columns>([&](auto i) { put(s.delta + i * H_ + j, delta[i]); });
-        if constexpr (Cell::passes_h) put(s.dh + j, pass);
-        if constexpr (Cell::has_c) put(s.dc + j, dc);
+        const BackwardRows<R> step{delta_row(t, row),
+                                   Cell::kept > 0 ? gate_row(t, n) : nullptr,
+                                   h_before(t, n),
+                                   h(after, n),
+                                   Cell::has_c ? c_before(t, n) : nullptr,
+                                   Cell::has_c ? c(after, n) : nullptr,
+                                   dy_row(t, n, row),
+                                   a_.dh + row * H_,
+                                   Cell::has_c ? a_.dc + row * H_ : nullptr};
+        backward_pointwise<Cell, phase>(H_, units, step);
     }
 
     // Nothing goes back through a reset.
@@ -361,94 +302,51 @@ protected:
         }
     }
 
-    // dx, dW_ih, dW_hh and the biases' gradients of a chunk.
-    void outside(Index t0, Index t1, int thread, const Own& own, Barrier& barrier) const {
-        Index K = 0;
-        const auto each_row = [&](auto&& body) {
-            Index k = 0;
-            for (Index t = t0; t < t1; ++t)
-                for (Index i = 0, alive = sequences_.alive(t); i < alive; ++i, ++k)
-                    body(k, t, sequences_.at(i));
-            return k;
-        };
-        K = each_row([&](Index k, Index t, Index n) { own.right[k] = a_.x + (place(t, n) * N_ + n) * D_; });
+    // body(k, t, n) for all rows of some steps, k counting. Returns how many there are.
+    template <class Body>
+    Index each_row(Index t0, Index t1, Body&& body) const {
+        Index k = 0;
+        for (Index t = t0; t < t1; ++t)
+            for (Index i = 0, alive = sequences_.alive(t); i < alive; ++i, ++k) body(k, t, sequences_.at(i));
+        return k;
+    }
+    BPTT_INLINE const R* x_row(Index t, Index n) const { return a_.x + (place(t, n) * N_ + n) * D_; }
+    // What W_hh is multiplied with in a phase.
+    BPTT_INLINE const R* source_row(int phase, Index t, Index n) const {
+        return phase == 0 ? h_before(t, n) : gate_row(t, n) + Cell::source_column[phase] * H_;
+    }
+
+    void input_gradient(Index t0, Index t1, int thread, const Own& own) const {
+        constexpr Window window = ih_window<Cell>();
+        const Index K = each_row(t0, t1, [&](Index k, Index t, Index n) {
+            own.delta[k] = delta_row(t, n) + window.first * H_;
+            own.to[k] = a_.dx + (place(t, n) * N_ + n) * D_;
+        });
+        const Range mine = share(K, thread, threads_);
+        const Panels<R>& b = ih_.panels();
+        product(b, 0, b.count, own.delta.data() + mine.first, own.to.data() + mine.first, mine.count(),
+                own.packed.data());
+        for (Index t = t0; t < t1; ++t)
+            for (Index i = sequences_.alive(t) + thread; i < N_; i += threads_)
+                fill<R>(a_.dx + (t * N_ + sequences_.at(i)) * D_, D_, R(0));
+    }
+
+    // dW_ih, dW_hh and the biases' gradients of a chunk.
+    void weight_gradients(Index t0, Index t1, int thread, const Own& own, Barrier& barrier) const {
+        const Index K = each_row(t0, t1, [&](Index k, Index t, Index n) { own.right[k] = x_row(t, n); });
         right_x_.pack(own.right.data(), K, thread, threads_);
-        each_row([&](Index k, Index t, Index n) { own.right[k] = h_before(t, n); });
-        right_source_[0].pack(own.right.data(), K, thread, threads_);
-        for (int p = 1; p < Cell::phases; ++p) {
-            each_row([&](Index k, Index t, Index n) {
-                own.right[k] = gate_row(t, n) + Cell::source_column[p] * H_;
-            });
+        for (int p = 0; p < Cell::phases; ++p) {
+            each_row(t0, t1, [&](Index k, Index t, Index n) { own.right[k] = source_row(p, t, n); });
             right_source_[p].pack(own.right.data(), K, thread, threads_);
         }
-        barrier.wait();  // deltas and operands of all threads are there
-        each_row([&](Index k, Index t, Index n) { own.delta[k] = delta_row(t, n); });
-        if (trace_.norms != nullptr)
-            sum_by_step(t0, t1, K, thread, own, barrier);
+        barrier.wait();  // operands of all threads are there
+        each_row(t0, t1, [&](Index k, Index t, Index n) { own.delta[k] = delta_row(t, n); });
+        if (trace_.wants_norms())
+            trace_.sum_by_step(t0, t1, K, own.delta.data(), own.right.data(), own.packed.data(), thread,
+                               barrier);
         else
             outer_sum(blocks_, block_count_, own.delta.data(), K, thread, threads_, own.packed.data());
-        if (a_.dx != nullptr) {
-            constexpr Window window = ih_window<Cell>();
-            each_row([&](Index k, Index t, Index n) {
-                own.delta[k] = delta_row(t, n) + window.first * H_;
-                own.to[k] = a_.dx + (place(t, n) * N_ + n) * D_;
-            });
-            const Range mine = share(K, thread, threads_);
-            const Panels<R>& b = ih_.panels();
-            product(b, 0, b.count, own.delta.data() + mine.first, own.to.data() + mine.first, mine.count(),
-                    own.packed.data());
-            for (Index t = t0; t < t1; ++t)
-                for (Index i = sequences_.alive(t) + thread; i < N_; i += threads_)
-                    fill<R>(a_.dx + (t * N_ + sequences_.at(i)) * D_, D_, R(0));
-        }
         barrier.wait();  // the next chunk writes over deltas and operands
-    }
-
-    // outer_sum, and |dW(t)| of each step, and where asked for the steps' shares and delta.
-    BPTT_SHARED void sum_by_step(Index t0, Index t1, Index K, int thread, const Own& own,
-                                 Barrier& barrier) const {
-        const StepNorms<R>& steps = steps_[0];
-        if (steps.by_product()) {
-            steps.sum(
-                own.delta.data(), K, t0, t1, [this](Index t) { return sequences_.alive(t); }, thread,
-                threads_, own.packed.data());
-            barrier.wait();
-        } else {
-            outer_sum(blocks_, block_count_, own.delta.data(), K, thread, threads_, own.packed.data());
-        }
-        for (Index t = t0 + thread; t < t1; t += threads_) {
-            if (steps.by_product()) {
-                steps.note(t, t0);
-            } else {
-                const Index m = sequences_.alive(t);
-                for (Index i = 0; i < m; ++i) own.delta[i] = delta_row(t, sequences_.at(i));
-                const auto right = [&](int b, int i, Index r) {
-                    const Index n = sequences_.at(r);
-                    const RightOperand<R>* operand = blocks_[b].target[i].right;
-                    return operand == &right_x_ ? a_.x + (t * N_ + n) * D_ : source(t, n, operand);
-                };
-                steps.by_pairs(t, own.delta.data(), m, right, own.right.data(), thread);
-            }
-            if (trace_.delta != nullptr) note_delta(t);
-        }
-    }
-
-    void note_delta(Index t) const {
-        for (Index i = 0, alive = sequences_.alive(t); i < alive; ++i) {
-            const Index n = sequences_.at(i);
-            for (int g = 0; g < kGates; ++g) {
-                const R* const from = delta_row(t, n) + Cell::hh_column[g] * H_;
-                R* const to = trace_.delta + ((t * N_ + n) * kGates + g) * H_;
-                for (Index j = 0; j < H_; ++j) to[j] = from[j];
-            }
-        }
-    }
-
-    // The row that a step's W_hh was multiplied with, by the operand that packs such rows.
-    BPTT_INLINE const R* source(Index t, Index n, const RightOperand<R>* operand) const {
-        for (int p = 1; p < Cell::phases; ++p)
-            if (operand == &right_source_[p]) return gate_row(t, n) + Cell::source_column[p] * H_;
-        return h_before(t, n);
     }
 
     void clear_results(int thread) const {
@@ -470,18 +368,17 @@ protected:
     const Team team_;
     const int threads_;
     const bool by_units_;
-    const Index chunk_;
+    const Index chunk_, part_steps_, chunks_, parts_a_chunk_;
     const Sequences sequences_;
     const Space<R> zeros_, delta_;
-    const Each<Weights> weights_;
+    const Each<BackwardWeights<Cell, R>> weights_;
     const PackedWeights<R> ih_;
     const RightOperand<R> right_x_;
     const Each<Right> right_source_;
     const Each<Own> own_;
     OuterBlock<R> blocks_[Cell::columns];
     const int block_count_;
-    const kernels::TraceArgs<R> trace_;
-    const Each<StepNorms<R>> steps_;  // one where they are wanted
+    const GradientTrace<Cell, R, BackwardLoop> trace_;
 };
 
 }  // namespace bptt::BPTT_SET

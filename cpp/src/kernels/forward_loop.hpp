@@ -17,7 +17,8 @@ constexpr Index kForwardChunkRows = 128;
 template <class Cell, class R>
 class ForwardLoop {
 public:
-    BPTT_SHARED explicit ForwardLoop(const kernels::ForwardArgs<R>& args)
+    // part_steps: the most that a part has; the bits do not depend on it.
+    BPTT_SHARED explicit ForwardLoop(const kernels::ForwardArgs<R>& args, Index part_steps = kAllSteps)
         : a_(args),
           T_(args.dims.T),
           N_(args.dims.N),
@@ -28,7 +29,7 @@ public:
           team_(plan_.threads),
           threads_(team_.threads()),
           by_units_(plan_.split == Split::units && threads_ > 1),
-          chunk_(chunk_length()),
+          chunk_(smaller(part_steps, chunk_length())),
           sequences_(args.dims, args.lengths, args.reverse),
           zeros_(H_),
           work_(args.gates != nullptr ? 0 : chunk_ * N_ * row_),
@@ -38,7 +39,32 @@ public:
     }
 
     BPTT_SHARED void run() {
-        team_.run([this](int thread, Barrier& barrier) { loop(thread, barrier); });
+        team_.run([this](int thread, Barrier& barrier) {
+            for (Index i = 0; i < parts(); ++i) part(i, thread, barrier);
+        });
+    }
+
+    // The work in parts, which each thread does in their order: the weights are packed, then a chunk of steps
+    // each. reached: how many steps are done when so many parts are.
+    Index parts() const { return 1 + ceil_div(T_, chunk_); }
+    Index reached(Index parts) const { return parts <= 1 ? 0 : smaller(T_, (parts - 1) * chunk_); }
+
+    BPTT_SHARED void part(Index i, int thread, Barrier& barrier) const {
+        const ForwardWeights<Cell, R>& weights = weights_[by_units_ ? thread : 0];
+        if (i == 0) {
+            pack(weights, by_units_ ? 0 : thread, by_units_ ? 1 : threads_);
+            barrier.wait();
+            return;
+        }
+        const Own& own = own_[thread];
+        const Rows rows =
+            by_units_ ? Rows::all(sequences_, N_) : Rows::of_thread(sequences_, N_, thread, threads_);
+        const Index t0 = reached(i), t1 = reached(i + 1);
+        project_input(t0, t1, rows, weights, own);
+        for (Index t = t0; t < t1; ++t) {
+            step<0>(t, rows, weights, own, barrier);
+            clear_ended(t, rows, weights.units);
+        }
     }
 
 private:
@@ -71,27 +97,6 @@ private:
     }
     BPTT_INLINE const R* c_before(Index t, Index n) const {
         return is_reset(t, n) ? zeros_.data() : c(sequences_.slot_before(t, n), n);
-    }
-
-    void loop(int thread, Barrier& barrier) const {
-        const ForwardWeights<Cell, R>& weights = weights_[by_units_ ? thread : 0];
-        const Own& own = own_[thread];
-        const Rows rows =
-            by_units_ ? Rows::all(sequences_, N_) : Rows::of_thread(sequences_, N_, thread, threads_);
-        if (by_units_)
-            pack(weights, 0, 1);
-        else
-            pack(weights, thread, threads_);
-        barrier.wait();
-
-        for (Index t0 = 0; t0 < T_; t0 += chunk_) {
-            const Index t1 = smaller(t0 + chunk_, T_);
-            project_input(t0, t1, rows, weights, own);
-            for (Index t = t0; t < t1; ++t) {
-                step<0>(t, rows, weights, own, barrier);
-                clear_ended(t, rows, weights.units);
-            }
-        }
     }
 
     void pack(const ForwardWeights<Cell, R>& weights, int part, int parts) const {

@@ -2,6 +2,7 @@
 // cells and fills the set's tables.
 #include "kernels/activations.hpp"
 #include "kernels/backward_loop.hpp"
+#include "kernels/beside.hpp"
 #include "kernels/cells/gru.hpp"
 #include "kernels/cells/lstm.hpp"
 #include "kernels/cells/rnn.hpp"
@@ -10,7 +11,6 @@
 #include "kernels/ledger_loop.hpp"
 #include "kernels/losses.hpp"
 #include "kernels/optim.hpp"
-#include "kernels/pair.hpp"
 #include "kernels/single_step.hpp"
 #include "kernels/stream_step.hpp"
 #include "kernels/table.hpp"
@@ -19,23 +19,20 @@ namespace bptt::BPTT_SET {
 namespace {
 
 template <class Cell, class R>
-void forward(const kernels::ForwardArgs<R>& args) {
-    ForwardLoop<Cell, R>(args).run();
+void forward(const kernels::Calls<kernels::ForwardArgs<R>>& calls) {
+    run_calls<Cell, R, ForwardLoop<Cell, R>>(calls);
 }
 
 template <class Cell, class R>
-void backward(const kernels::BackwardArgs<R>& args) {
-    BackwardLoop<Cell, R>(args).run();
+void backward(const kernels::Calls<kernels::BackwardArgs<R>>& calls) {
+    run_calls<Cell, R, BackwardLoop<Cell, R>>(calls);
 }
 
 template <class Cell, class R>
-void forward_pair(const kernels::ForwardArgs<R>* two) {
-    run_pair<Cell, R, ForwardLoop<Cell, R>>(two);
-}
-
-template <class Cell, class R>
-void backward_pair(const kernels::BackwardArgs<R>* two) {
-    run_pair<Cell, R, BackwardLoop<Cell, R>>(two);
+bool beside(const Dims* dims, int count, const std::int64_t* lengths, int threads) {
+    return plan_beside<R>(
+               count, [dims](int l) { return dims[l]; }, lengths, true, Cell::columns, Cell::phases, threads)
+               .threads > 1;
 }
 
 template <class Cell, class R>
@@ -62,15 +59,11 @@ template <class... Cells>
 struct List {
     template <class R>
     static constexpr kernels::ForwardTable<R> forward_table() {
-        return {{forward<Cells, R>...}, {single_step<Cells, R>...}, {Cells::kept...}};
+        return {{forward<Cells, R>...}, {single_step<Cells, R>...}, {beside<Cells, R>...}, {Cells::kept...}};
     }
     template <class R>
     static constexpr kernels::BackwardTable<R> backward_table() {
         return {{backward<Cells, R>...}};
-    }
-    template <class R>
-    static constexpr kernels::PairTable<R> pair_table() {
-        return {{forward_pair<Cells, R>...}, {backward_pair<Cells, R>...}};
     }
     template <class R>
     static constexpr kernels::LedgerTable<R> ledger_table() {
@@ -101,8 +94,6 @@ template <>
 const ForwardTable<Real> Of<Set, ForwardTable<Real>>::table = Cells::forward_table<Real>();
 template <>
 const BackwardTable<Real> Of<Set, BackwardTable<Real>>::table = Cells::backward_table<Real>();
-template <>
-const PairTable<Real> Of<Set, PairTable<Real>>::table = Cells::pair_table<Real>();
 template <>
 const LedgerTable<Real> Of<Set, LedgerTable<Real>>::table = Cells::ledger_table<Real>();
 template <>

@@ -134,7 +134,7 @@ private:
         const auto& weights = this->weights_[0];
         const Own& own = this->own_[thread];
         const LagRows rows{&sequences_, T_, N_, slots_, thread, threads_, lists_[thread].data()};
-        weights.pack(*this, own.right.data(), thread, threads_);
+        weights.pack(H_, a_.weight_hh, own.right.data(), thread, threads_);
         if (a_.dx != nullptr) {
             rows_of_window<Cell>(Cell::ih_column, ih_window<Cell>(), H_, a_.weight_ih, D_, own.right.data());
             ih_.pack_straight(own.right.data(), thread, threads_);
@@ -163,10 +163,8 @@ private:
         if (a_.dweight_hh == nullptr) return;
         for (Index b = 0; b < a_.groups; ++b)
             for (int p = 0; p < Cell::phases; ++p) {
-                const Index K = each_of_group(b, [&](Index k, Index t, Index n) {
-                    own.right[k] =
-                        p == 0 ? this->h_before(t, n) : this->gate_row(t, n) + Cell::source_column[p] * H_;
-                });
+                const Index K = each_of_group(
+                    b, [&](Index k, Index t, Index n) { own.right[k] = this->source_row(p, t, n); });
                 right_[static_cast<int>(b) * Cell::phases + p].pack(own.right.data(), K, thread, threads_);
             }
     }

@@ -71,4 +71,45 @@ inline Plan make_plan(const Dims& dims, const std::int64_t* lengths, Index colum
     return best;
 }
 
+// Several calls side by side, each by one thread at a time (beside.hpp): how many threads, of which 1 stands
+// for one call after the other, each on all threads; and the most steps that a part of a call has.
+struct BesidePlan {
+    int threads;
+    Index part_steps;
+};
+
+constexpr Index kAllSteps = PTRDIFF_MAX;  // of a part: as many as the loop takes anyway
+
+constexpr double kPartCycles = 1500;  // to say that a part is done, and to see it
+
+// The calls differ in D at most; chained: each waits for the one before it. With short parts the last call of
+// a chain begins early, with long ones W_ih is read less often.
+template <class R, class DimsOf>
+inline BesidePlan plan_beside(int count, DimsOf&& dims_of, const std::int64_t* lengths, bool chained,
+                              Index columns, int phases, int threads) {
+    const Dims first = dims_of(0);
+    double alone = 0, slowest = 0, one_by_one = 0, widest_input = 0;
+    for (int l = 0; l < count; ++l) {
+        const Dims dims = dims_of(l);
+        const double cycles = make_plan<R>(dims, lengths, columns, phases, 1).cycles;
+        alone += cycles;
+        slowest = larger(slowest, cycles);
+        one_by_one += make_plan<R>(dims, lengths, columns, phases, threads).cycles;
+        widest_input = larger(widest_input, static_cast<double>(dims.D));
+    }
+    const int p = smaller(threads, count);
+    double beside = larger(slowest, alone / p) + kRegionCycles;
+    Index steps = first.T;
+    if (chained && p > 1) {
+        const double T = static_cast<double>(first.T), of_step = slowest / T * (p - 1),
+                     of_part = kPartCycles + static_cast<double>(columns * first.H) * widest_input *
+                                                 sizeof(R) / kBytesPerCycle,
+                     parts = T * count / p;  // of a step, that a thread does
+        steps = smaller(first.T, 1 + static_cast<Index>(__builtin_sqrt(parts * of_part / of_step)));
+        beside += static_cast<double>(steps) * of_step + parts / static_cast<double>(steps) * of_part;
+    }
+    if (beside < smaller(one_by_one, kWorthwhile * alone)) return {p, steps};
+    return {1, first.T};
+}
+
 }  // namespace bptt::BPTT_SET

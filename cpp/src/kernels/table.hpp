@@ -96,23 +96,37 @@ struct StepArgs {
 
 constexpr int kCells = 6;
 
+// Calls that may run side by side, of the same T, N, H, lengths and threads. Chained: what one writes for a
+// step (y, or dx) the next one reads (as x, or dy).
+template <class Args>
+struct Calls {
+    const Args* call;
+    int count;
+    bool chained;
+    // Told of a call's steps first..last-1, counted as they are taken, when they are done and before the next
+    // call reads them; null: nobody is. It must not throw.
+    void (*passed)(const void* context, int call, Index first, Index last);
+    const void* context;
+
+    void pass(int its, Index first, Index last) const {
+        if (passed != nullptr) passed(context, its, first, last);
+    }
+};
+
 // All by Cell.
 template <class R>
 struct ForwardTable {
-    void (*forward[kCells])(const ForwardArgs<R>&);
+    void (*forward[kCells])(const Calls<ForwardArgs<R>>&);
     void (*step[kCells])(const StepArgs<R>&);
+    // Whether chained calls of these sizes run side by side. Else nothing asks for room for all of them at
+    // once.
+    bool (*beside[kCells])(const Dims* dims, int count, const std::int64_t* lengths, int threads);
     Index kept[kCells];
 };
 
 template <class R>
 struct BackwardTable {
-    void (*backward[kCells])(const BackwardArgs<R>&);
-};
-
-template <class R>
-struct PairTable {
-    void (*forward[kCells])(const ForwardArgs<R>* two);  // of the same sizes
-    void (*backward[kCells])(const BackwardArgs<R>* two);
+    void (*backward[kCells])(const Calls<BackwardArgs<R>>&);
 };
 
 template <class R>

@@ -29,10 +29,29 @@ BPTT_INLINE void pause() {
 #endif
 }
 
+// How one of so many threads waits for what another one does. Where the processors are taken, by our own
+// threads or by others, spinning keeps those from running that we wait for.
+class Wait {
+public:
+    explicit Wait(int threads) : most_(threads <= detail::processors() ? kSpins : 1) {}
+
+    BPTT_INLINE void once() {
+        pause();
+#if !defined(_WIN32)
+        if (++spins_ > most_) sched_yield();
+#endif
+    }
+
+private:
+    static constexpr int kSpins = 100;
+
+    int most_, spins_ = 0;
+};
+
 // All threads arrive, then all go on; what each wrote before is seen by all after.
 class Barrier {
 public:
-    explicit Barrier(int threads) : threads_(threads), spins_(threads <= detail::processors() ? kSpins : 1) {}
+    explicit Barrier(int threads) : threads_(threads), wait_(threads) {}
 
     BPTT_INLINE void wait() {
         if (threads_ == 1) return;
@@ -42,20 +61,12 @@ public:
             __atomic_store_n(&round_, round + 1, __ATOMIC_RELEASE);
             return;
         }
-        // Where the processors are taken, by our own threads or by others, spinning keeps those from
-        // running that we wait for.
-        for (int spins = 0; __atomic_load_n(&round_, __ATOMIC_ACQUIRE) == round; ++spins) {
-            pause();
-#if !defined(_WIN32)
-            if (spins > spins_) sched_yield();
-#endif
-        }
+        for (Wait wait = wait_; __atomic_load_n(&round_, __ATOMIC_ACQUIRE) == round;) wait.once();
     }
 
 private:
-    static constexpr int kSpins = 100;
-
-    int threads_, spins_;
+    const int threads_;
+    const Wait wait_;
     alignas(64) int arrived_ = 0;
     alignas(64) int round_ = 0;
 };

@@ -1,0 +1,93 @@
+// What a look at the gradient's way through time writes down, where a backward call is asked to: beside the
+// loop, whose numbers it reads.
+#pragma once
+
+#include "kernels/step_norms.hpp"
+#include "kernels/threads.hpp"
+
+namespace bptt::BPTT_SET {
+
+template <class Cell, class R, class Loop>
+class GradientTrace {
+public:
+    GradientTrace(const Loop& loop, const kernels::TraceArgs<R>& args)
+        : loop_(loop),
+          args_(args),
+          steps_(args.norms != nullptr ? 1 : 0, args, loop.a_.dims, loop.blocks_, loop.block_count_,
+                 &loop.right_x_, loop.chunk_, loop.threads_) {}
+
+    bool wants_handed() const { return args_.recurrent != nullptr; }
+    bool wants_norms() const { return args_.norms != nullptr; }
+
+    // What step t+1 handed back, and dL/dc_t.
+    BPTT_SHARED void note_handed(Index t, Index n, Range units) const {
+        const Index H = loop_.H_, at = (t * loop_.N_ + n) * H;
+        const R* const dh = loop_.a_.dh + n * H;
+        for (Index j = units.first; j < units.last; ++j) args_.recurrent[at + j] = dh[j];
+        if constexpr (Cell::has_c) {
+            if (args_.c == nullptr) return;
+            const R *dy = loop_.dy_row(t, n, n), *gates = loop_.gate_row(t, n), *c_now = loop_.c(t + 1, n),
+                    *dc = loop_.a_.dc + n * H;
+            for_each_vector<R>(units, [&](int, auto get, auto put) {
+                Lanes<R> a[Cell::columns];
+                unroll<Cell::columns>([&](auto i) { a[i] = get(gates + i * H); });
+                put(args_.c + at, Cell::whole_dc(a, get(c_now), get(dy) + get(dh), get(dc)));
+            });
+        }
+    }
+
+    // In place of outer_sum: dW of a chunk, |dW(t)| of each step, and where asked for the steps' shares and
+    // delta. delta: the K rows of the chunk; rows: room for as many; space: kColumnSpace elements.
+    BPTT_SHARED void sum_by_step(Index t0, Index t1, Index K, const R** delta, const R** rows, R* space,
+                                 int thread, Barrier& barrier) const {
+        const StepNorms<R>& steps = steps_[0];
+        const auto& sequences = loop_.sequences_;
+        if (steps.by_product()) {
+            steps.sum(
+                delta, K, t0, t1, [&](Index t) { return sequences.alive(t); }, thread, loop_.threads_, space);
+            barrier.wait();
+        } else {
+            outer_sum(loop_.blocks_, loop_.block_count_, delta, K, thread, loop_.threads_, space);
+        }
+        for (Index t = t0 + thread; t < t1; t += loop_.threads_) {
+            if (steps.by_product()) {
+                steps.note(t, t0);
+            } else {
+                const Index m = sequences.alive(t);
+                for (Index i = 0; i < m; ++i) delta[i] = loop_.delta_row(t, sequences.at(i));
+                const auto right = [&](int b, int i, Index r) {
+                    return source(t, sequences.at(r), loop_.blocks_[b].target[i].right);
+                };
+                steps.by_pairs(t, delta, m, right, rows, thread);
+            }
+            if (args_.delta != nullptr) note_delta(t);
+        }
+    }
+
+private:
+    void note_delta(Index t) const {
+        const Index H = loop_.H_;
+        for (Index i = 0, alive = loop_.sequences_.alive(t); i < alive; ++i) {
+            const Index n = loop_.sequences_.at(i);
+            for (int g = 0; g < Cell::gates; ++g) {
+                const R* const from = loop_.delta_row(t, n) + Cell::hh_column[g] * H;
+                R* const to = args_.delta + ((t * loop_.N_ + n) * Cell::gates + g) * H;
+                for (Index j = 0; j < H; ++j) to[j] = from[j];
+            }
+        }
+    }
+
+    // The row that a step's weights were multiplied with, by the operand that packs such rows.
+    BPTT_INLINE const R* source(Index t, Index n, const RightOperand<R>* operand) const {
+        if (operand == &loop_.right_x_) return loop_.x_row(t, n);
+        int phase = 0;
+        while (operand != &loop_.right_source_[phase]) ++phase;
+        return loop_.source_row(phase, t, n);
+    }
+
+    const Loop& loop_;
+    const kernels::TraceArgs<R> args_;
+    const Each<StepNorms<R>> steps_;  // one where they are wanted
+};
+
+}  // namespace bptt::BPTT_SET
