@@ -3,6 +3,7 @@
 // runs it too.
 #include "kernels/beside.hpp"
 
+#include <atomic>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -29,7 +30,7 @@ struct Args {
     const long* from;  // (T,), written by the call before; null: ones
     long* to;          // (T,)
     Index* begun;      // parts
-    bool* in_order;
+    std::atomic<bool>* in_order;
 };
 
 class Sum {
@@ -47,7 +48,7 @@ public:
         return parts <= 1 ? 0 : smaller(a_.dims.T, (parts - 1 - (parts - 1) / 3) * steps_);
     }
     void part(Index i, int, Barrier&) const {
-        *a_.in_order = *a_.in_order && i == *a_.begun;
+        if (i != *a_.begun) *a_.in_order = false;
         ++*a_.begun;
         for (Index t = reached(i); t < reached(i + 1); ++t)
             a_.to[t] = (t > 0 ? a_.to[t - 1] : 0) + (a_.from != nullptr ? a_.from[t] : 1);
@@ -71,7 +72,7 @@ struct Stack {
     Dims dims;
     std::vector<std::vector<long>> sums, doubles;
     std::vector<Index> begun, told;
-    bool in_order = true;
+    std::atomic<bool> in_order{true};
     std::vector<Args> args;
 
     Stack(const Dims& its_dims, int count, bool chained, int threads) : dims(its_dims) {

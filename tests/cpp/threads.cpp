@@ -79,7 +79,7 @@ std::vector<R> update_of_stack(bptt::Cell cell) {
     bptt::RecurrentOptions options;
     options.num_layers = 3;
     options.dropout = 0.2;
-    const bptt::Recurrent<R> layer = bptt::make_recurrent<R>(cell, D, H, options);
+    bptt::Recurrent<R> layer = bptt::make_recurrent<R>(cell, D, H, options);
     bptt::Random random(7);
     bptt::initialize(layer, random);
     const std::vector<R> x = numbers(T * D, 1), dy = numbers(T * H, 2);
