@@ -195,7 +195,7 @@ LayerForward<R> forward(const Activation<R>& layer, In<R> x) {
 
 template <class R>
 LayerGradients<R> backward(const Activation<R>& layer, LayerTape<R>& tape, In<R> dy, bool retain) {
-    validate::tape(validate::Caller("Activation.backward"), tape, static_cast<bool>(tape.output));
+    validate::backward<R>(layer, tape, dy);
     LayerGradients<R> out;
     if (dy) out.x = activation_backward<R>(layer.nonlinearity, tape.output, dy);
     close(tape, retain);

@@ -157,4 +157,11 @@ void backward(const Embedding<R>& its, const LayerTape<R>& its_tape, const View<
                      "index's (...) and E");
 }
 
+template <class R>
+void backward(const Activation<R>&, const LayerTape<R>& its_tape, const View<const R>& dy) {
+    const Caller caller("Activation.backward");
+    tape(caller, its_tape, static_cast<bool>(its_tape.output));
+    if (dy) caller.same_shape(dy, "dy", its_tape.output.shape(), "y");
+}
+
 }  // namespace bptt::validate
