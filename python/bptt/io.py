@@ -81,7 +81,9 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = dict(file.metadata() or {})
         for name, array in arrays.items():
-            if not array.dtype.isbuiltin:  # another package may have taught NumPy bfloat16
+            if (
+                array.dtype.isbuiltin != 1
+            ):  # 2: a type that another package taught NumPy, as bfloat16
                 raise TypeError(f"{name} has dtype {array.dtype}")
         return arrays, metadata
     except (SafetensorError, KeyError, TypeError, AttributeError) as error:
