@@ -52,7 +52,7 @@ public:
         const double cycles =
             static_cast<double>(args.last - args.first) *
             step_cycles<R>(static_cast<double>(rows), static_cast<double>(Cell::columns * args.dims.H),
-                           static_cast<double>(args.dims.H));
+                           static_cast<double>(args.dims.H), 0.0);
         return {Split::sequences, threads_worth(cycles, static_cast<int>(smaller<Index>(args.threads, rows))),
                 cycles};
     }
