@@ -67,24 +67,34 @@ private:
     bool given_;
 };
 
-// The sequences of one thread: a block of them, or where lengths differ every p-th place of the order,
-// so that long and short ones are dealt evenly.
+// The sequences of one thread: a block of them, or where lengths differ one of every `step` places of the
+// order, which are dealt out there and back (0 1 1 0 0 1 ...), so that long and short ones are spread evenly.
 struct Rows {
     const Sequences* sequences;
     Index first, step, count;
 
     BPTT_INLINE static Rows all(const Sequences& sequences, Index N) { return {&sequences, 0, 1, N}; }
     BPTT_INLINE static Rows of_thread(const Sequences& sequences, Index N, int thread, int threads) {
-        if (sequences.given()) return {&sequences, thread, threads, ceil_div(N - thread, threads)};
+        if (sequences.given()) return {&sequences, thread, threads, dealt(N, thread, threads)};
         const Range mine = share(N, thread, threads);
         return {&sequences, mine.first, 1, mine.count()};
     }
 
-    BPTT_INLINE Index at(Index i) const { return sequences->at(first + i * step); }
+    BPTT_INLINE Index at(Index i) const {
+        return sequences->at(step == 1 ? first + i : i * step + in_round(i, first, step));
+    }
     BPTT_INLINE Index alive(Index t) const {
-        if (!sequences->given()) return count;
-        const Index alive = sequences->alive(t);
-        return alive <= first ? 0 : smaller(count, ceil_div(alive - first, step));
+        return sequences->given() ? dealt(sequences->alive(t), first, step) : count;
+    }
+
+private:
+    // Whose turn it is within a round, and how many of the first `places` a hand has.
+    BPTT_INLINE static Index in_round(Index round, Index hand, Index hands) {
+        return round % 2 == 0 ? hand : hands - 1 - hand;
+    }
+    BPTT_INLINE static Index dealt(Index places, Index hand, Index hands) {
+        const Index rounds = places / hands;
+        return rounds + (in_round(rounds, hand, hands) < places % hands ? 1 : 0);
     }
 };
 
@@ -117,6 +127,13 @@ constexpr Window hh_window(int phase) {
 template <class Cell>
 constexpr bool sides_apart(Index gate) {
     return Cell::ih_column[gate] != Cell::hh_column[gate];
+}
+
+template <class Cell>
+constexpr bool any_apart() {
+    for (int g = 0; g < Cell::gates; ++g)
+        if (sides_apart<Cell>(g)) return true;
+    return false;
 }
 
 // Which gate's input (or hidden) side stands in a column; -1 for none.
@@ -236,7 +253,7 @@ private:
 // One row of C from one row of A: a matrix times a vector, of the panels from p on.
 template <class R>
 BPTT_INLINE void times(const Panels<R>& b, const R* from, R* row, Index p = 0) {
-    tiles_of_width<R, 1, widest(1), false>(b, p, b.count, 0, b.K, &from, &row, Into::chain, {});
+    tiles_of_width<R, 1, kMostOfOneRow, false>(b, p, b.count, 0, b.K, &from, &row, Into::chain, {});
 }
 
 // rows[k] = the row of weight that belongs to column k of a window: what pack_straight reads.

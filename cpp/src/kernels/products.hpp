@@ -17,15 +17,20 @@ namespace bptt::BPTT_SET {
 constexpr int kTallest = 14;
 constexpr int kTallestDirect = 6;
 constexpr int widest(int rows) { return rows == 1 ? 16 : rows <= 3 ? 8 : rows <= 6 ? 4 : 2; }
+constexpr int kMostOfOneRow = 16;
 #else
 constexpr int kTallest = 6;
 constexpr int kTallestDirect = 6;
 constexpr int widest(int rows) { return rows == 1 ? 8 : rows <= 3 ? 4 : 2; }
+constexpr int kMostOfOneRow = 12;
 #endif
 
-// What follows for the panels that are left. A single row is bound by its chains' latency: all that is
-// left goes into one tile.
+// What follows for the panels that are left. A single row is bound by its chains' latency: all that are left
+// go into one tile where there are registers for them (kMostOfOneRow).
 constexpr int narrower(int rows, int wide) { return rows == 1 ? wide - 2 : wide / 2; }
+constexpr bool takes(int rows, int wide, Index panels_left) {
+    return wide <= widest(rows) ? wide / 2 <= panels_left : wide / 2 == panels_left;
+}
 
 // How many k a tile of 14 rows reads ahead in its panel: weights larger than L2 come from farther away.
 constexpr Index kAhead = 10;
@@ -238,7 +243,7 @@ template <class R, int M, int wide, bool packed>
 BPTT_INLINE void tiles_of_width(const Panels<R>& b, Index& p, Index last, Index k0, Index K,
                                 const R* const* a, R* const* c, Into into, Fetch fetch) {
     if constexpr (wide > 2) {
-        for (; p + wide / 2 <= last; p += wide / 2) tile<R, M, wide, packed>(b, p, k0, K, a, c, into);
+        for (; takes(M, wide, last - p); p += wide / 2) tile<R, M, wide, packed>(b, p, k0, K, a, c, into);
         tiles_of_width<R, M, narrower(M, wide), packed>(b, p, last, k0, K, a, c, into, fetch);
     } else {
         for (; p < last; ++p) {
@@ -263,7 +268,11 @@ BPTT_INLINE void tiles(int rows, const Panels<R>& b, Index first, Index last, In
                        const R* const* a, R* const* c, Into into, Fetch fetch = {}) {
     if constexpr (M >= 1) {
         if (rows == M)
-            tiles_of_width<R, M, packed ? 2 : widest(M), packed>(b, first, last, k0, K, a, c, into, fetch);
+            tiles_of_width<R, M,
+                           packed   ? 2
+                           : M == 1 ? kMostOfOneRow
+                                    : widest(M),
+                           packed>(b, first, last, k0, K, a, c, into, fetch);
         else
             tiles<R, packed, M - 1>(rows, b, first, last, k0, K, a, c, into, fetch);
     }

@@ -7,38 +7,44 @@
 
 namespace bptt::BPTT_SET {
 
-// One row of two products in the same columns, x @ first + h @ second, for panels p..p+wide/2-1: one chain
-// that stays in registers, as the loop's two chains are when the first one's end is the other's beginning.
-template <class R, int wide>
-BPTT_INLINE void chained_tile(const Panels<R>& first, const R* x, const Panels<R>& second, const R* h,
-                              Index p, R* row) {
+// One row of h @ hh for panels p..p+wide/2-1. To those before `both`, where the sides add up, comes x @ ih in
+// the same columns: one chain that stays in registers, as the loop's two chains are when the first one's end
+// is the other's beginning. apart: there are panels from `both` on, and they begin with biases of their own.
+template <class R, bool apart, int wide>
+BPTT_INLINE void chained_tile(const Panels<R>& ih, const R* x, const Panels<R>& hh, const R* h, Index p,
+                              Index both, R* row) {
     constexpr int W = Vec<R>::size;
+    const auto adds_up = [&](Index v) BPTT_ALWAYS { return !apart || p + v / 2 < both; };
     V<R> sum[wide];
-    unroll<wide>([&](auto v) BPTT_ALWAYS { sum[v] = load(first.panel[p + v / 2].start + v % 2 * Index{W}); });
-    const auto add = [&](const Panels<R>& b, const R* a) BPTT_ALWAYS {
+    unroll<wide>([&](auto v) BPTT_ALWAYS {
+        sum[v] = load((adds_up(v) ? ih : hh).panel[p + v / 2].start + v % 2 * Index{W});
+    });
+    const auto add = [&](const Panels<R>& b, const R* a, auto takes) BPTT_ALWAYS {
         const R* from = b.at(p);
         const Index stride = b.K * kPanel<R>;
         for (Index k = 0; k < b.K; ++k, from += kPanel<R>) {
             const V<R> left = all(a[k]);
             unroll<wide>([&](auto v) BPTT_ALWAYS {
-                sum[v] = ei::pmadd(left, load(from + v / 2 * stride + v % 2 * Index{W}), sum[v]);
+                if (takes(v))
+                    sum[v] = ei::pmadd(left, load(from + v / 2 * stride + v % 2 * Index{W}), sum[v]);
             });
         }
     };
-    add(first, x);
-    add(second, h);
+    add(ih, x, adds_up);
+    add(hh, h, [](Index) BPTT_ALWAYS { return true; });
     unroll<wide>([&](auto v) BPTT_ALWAYS {
-        const Panel<R>& panel = first.panel[p + v / 2];
+        const Panel<R>& panel = hh.panel[p + v / 2];
         constexpr int lane = decltype(v)::value % 2 * W;
         if (panel.width > lane) store_lanes(row + panel.column + lane, sum[v], panel.width - lane);
     });
 }
 
-template <class R, int wide = widest(1)>
-BPTT_INLINE void chained(const Panels<R>& first, const R* x, const Panels<R>& second, const R* h, Index p,
-                         Index last, R* row) {
-    for (; p + wide / 2 <= last; p += wide / 2) chained_tile<R, wide>(first, x, second, h, p, row);
-    if constexpr (wide > 2) chained<R, narrower(1, wide)>(first, x, second, h, p, last, row);
+template <class R, bool apart, int wide = kMostOfOneRow>
+BPTT_INLINE void chained(const Panels<R>& ih, const R* x, const Panels<R>& hh, const R* h, Index p,
+                         Index both, R* row) {
+    const Index last = apart ? hh.count : both;
+    for (; takes(1, wide, last - p); p += wide / 2) chained_tile<R, apart, wide>(ih, x, hh, h, p, both, row);
+    if constexpr (wide > 2) chained<R, apart, narrower(1, wide)>(ih, x, hh, h, p, both, row);
 }
 
 template <class Cell, class R>
@@ -61,9 +67,10 @@ public:
         R* const row = row_.data();
         const Panels<R>& ih = weights_.ih.panels();
         const Panels<R>& hh = weights_.hh[0].panels();
-        chained(ih, x, hh, h, 0, both_, row);
+        constexpr bool apart = any_apart<Cell>();
+        chained<R, apart>(ih, x, hh, h, 0, both_, row);
         times(ih, x, row, both_);
-        times(hh, h, row, both_);
+        if constexpr (!apart) times(hh, h, row, both_);
         unroll<Cell::phases>([&](auto phase) {
             constexpr int p = decltype(phase)::value;
             if constexpr (p > 0) times(weights_.hh[p].panels(), row + Cell::source_column[p] * H_, row);
