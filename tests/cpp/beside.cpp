@@ -128,7 +128,8 @@ void whichever_way_is_chosen_gives_the_same() {
     run_calls<Lstm, float, Sum>(alone.calls(true));
     run_calls<Lstm, float, Sum>(several.calls(true));
     several.check_against(alone, "as planned");
-    check(several.begun[0] > alone.begun[0], "side by side the parts are shorter");
+    const bool granted = Team(2).threads() > 1;  // not without OpenMP
+    check((several.begun[0] > alone.begun[0]) == granted, "side by side the parts are shorter");
     const Team all(2);  // no other call gets threads now
     Stack refused(dims, 3, true, 2);
     run_calls<Lstm, float, Sum>(refused.calls(true));
