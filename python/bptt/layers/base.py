@@ -167,6 +167,10 @@ class Stateless(Layer):
     @abstractmethod
     def _apply(self, x: Array) -> Array: ...
 
+    def _kept(self, x: Array, y: Array) -> Array:  # noqa: ARG002
+        """What the tape keeps for `backward`."""
+        return x
+
     def _no_state(self, method: str, name: str, state: State) -> None:
         if state is not None:
             raise ValueError(
@@ -187,7 +191,8 @@ class Stateless(Layer):
         training: bool = True,  # noqa: ARG002
     ) -> tuple[Array, State, LayerTape]:
         self._no_state("forward", "state", state)
-        return self._apply(x), None, LayerTape(self, x)
+        y = self._apply(x)
+        return y, None, LayerTape(self, self._kept(x, y))
 
     def predict(
         self,

@@ -170,18 +170,9 @@ class Activation(Stateless):
     def _apply(self, x: Array) -> Array:
         return _core.activation_forward(self.nonlinearity, x)
 
-    def forward(
-        self,
-        x: Array,
-        state: State = None,
-        lengths: Array | None = None,  # noqa: ARG002
-        reset: Array | None = None,  # noqa: ARG002
-        training: bool = True,  # noqa: ARG002
-    ) -> tuple[Array, State, LayerTape]:
-        self._no_state("forward", "state", state)
-        y = self._apply(x)
+    def _kept(self, x: Array, y: Array) -> Array:  # noqa: ARG002
         y.setflags(write=False)
-        return y, None, LayerTape(self, y)
+        return y
 
     def backward(
         self, tape: LayerTape, dy: Array | None, dstate: State = None, retain: bool = False
