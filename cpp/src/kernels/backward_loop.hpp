@@ -106,13 +106,10 @@ public:
             weight_gradients(steps.first, steps.last, thread, own, barrier);
             return;
         }
-        const Rows rows =
-            by_units_ ? Rows::all(sequences_, N_) : Rows::of_thread(sequences_, N_, thread, threads_);
         for (Index t = steps.last - 1; t >= steps.first; --t) {
-            step<Cell::phases - 1>(t, rows, weights, own, barrier);
-            stop_at_resets(t, rows, weights.units);
+            step<Cell::phases - 1>(t, own.rows, weights, own, barrier);
+            stop_at_resets(t, own.rows, weights.units);
         }
-        barrier.wait();  // deltas of all threads are there
         if (a_.dx != nullptr) input_gradient(steps.first, steps.last, thread, own);
     }
 
@@ -136,13 +133,15 @@ protected:
             return args.trace;
     }
 
-    // What a thread needs for itself.
+    // What a thread needs for itself; rows: its own, or where the units are split all of them.
     struct Own {
+        BPTT_SET::Rows rows;
         Space<R> packed{larger(kRowSpace<R>, kColumnSpace<R>)};
         Space<const R*> delta, right;
         Space<R*> to;
-        Own(int, const BackwardLoop& loop)
-            : delta(loop.lags_.listed(loop.chunk_, loop.N_)),
+        Own(int thread, const BackwardLoop& loop)
+            : rows(loop.by_units_ ? 0 : thread, loop.sequences_, loop.N_, loop.by_units_ ? 1 : loop.threads_),
+              delta(loop.lags_.listed(loop.chunk_, loop.N_)),
               right(larger(loop.chunk_ * loop.N_, kGates * loop.H_)),
               to(loop.lags_.listed(loop.chunk_, loop.N_)) {}
     };
@@ -302,12 +301,12 @@ protected:
         }
     }
 
-    // body(k, t, n) for all rows of some steps, k counting. Returns how many there are.
-    template <class Body>
-    Index each_row(Index t0, Index t1, Body&& body) const {
+    // body(k, t, n) for all rows that live in some steps, k counting. Returns how many there are.
+    template <class Living, class Body>
+    static Index each_row(const Living& rows, Index t0, Index t1, Body&& body) {
         Index k = 0;
         for (Index t = t0; t < t1; ++t)
-            for (Index i = 0, alive = sequences_.alive(t); i < alive; ++i, ++k) body(k, t, sequences_.at(i));
+            for (Index i = 0, alive = rows.alive(t); i < alive; ++i, ++k) body(k, t, rows.at(i));
         return k;
     }
     BPTT_INLINE const R* x_row(Index t, Index n) const { return a_.x + (place(t, n) * N_ + n) * D_; }
@@ -316,31 +315,36 @@ protected:
         return phase == 0 ? h_before(t, n) : gate_row(t, n) + Cell::source_column[phase] * H_;
     }
 
+    // dx of the thread's own rows, or where the units are split of its share of all. Their deltas are there:
+    // a split by units meets before a step's last product.
     void input_gradient(Index t0, Index t1, int thread, const Own& own) const {
         constexpr Window window = ih_window<Cell>();
-        const Index K = each_row(t0, t1, [&](Index k, Index t, Index n) {
+        const int part = by_units_ ? thread : 0, parts = by_units_ ? threads_ : 1;
+        const Index K = each_row(own.rows, t0, t1, [&](Index k, Index t, Index n) {
             own.delta[k] = delta_row(t, n) + window.first * H_;
             own.to[k] = a_.dx + (place(t, n) * N_ + n) * D_;
         });
-        const Range mine = share(K, thread, threads_);
+        const Range mine = share(K, part, parts);
         const Panels<R>& b = ih_.panels();
         product(b, 0, b.count, own.delta.data() + mine.first, own.to.data() + mine.first, mine.count(),
                 own.packed.data());
         for (Index t = t0; t < t1; ++t)
-            for (Index i = sequences_.alive(t) + thread; i < N_; i += threads_)
-                fill<R>(a_.dx + (t * N_ + sequences_.at(i)) * D_, D_, R(0));
+            for (Index i = own.rows.alive(t) + part; i < own.rows.count(); i += parts)
+                fill<R>(a_.dx + (t * N_ + own.rows.at(i)) * D_, D_, R(0));
     }
 
     // dW_ih, dW_hh and the biases' gradients of a chunk.
     void weight_gradients(Index t0, Index t1, int thread, const Own& own, Barrier& barrier) const {
-        const Index K = each_row(t0, t1, [&](Index k, Index t, Index n) { own.right[k] = x_row(t, n); });
+        const Index K =
+            each_row(sequences_, t0, t1, [&](Index k, Index t, Index n) { own.right[k] = x_row(t, n); });
         right_x_.pack(own.right.data(), K, thread, threads_);
         for (int p = 0; p < Cell::phases; ++p) {
-            each_row(t0, t1, [&](Index k, Index t, Index n) { own.right[k] = source_row(p, t, n); });
+            each_row(sequences_, t0, t1,
+                     [&](Index k, Index t, Index n) { own.right[k] = source_row(p, t, n); });
             right_source_[p].pack(own.right.data(), K, thread, threads_);
         }
-        barrier.wait();  // operands of all threads are there
-        each_row(t0, t1, [&](Index k, Index t, Index n) { own.delta[k] = delta_row(t, n); });
+        barrier.wait();  // deltas and operands of all threads are there
+        each_row(sequences_, t0, t1, [&](Index k, Index t, Index n) { own.delta[k] = delta_row(t, n); });
         if (trace_.wants_norms())
             trace_.sum_by_step(t0, t1, K, own.delta.data(), own.right.data(), own.packed.data(), thread,
                                barrier);

@@ -34,7 +34,7 @@ public:
           zeros_(H_),
           work_(args.gates != nullptr ? 0 : chunk_ * N_ * row_),
           weights_(by_units_ ? threads_ : 1, D_, H_, by_units_ ? threads_ : 1),
-          own_(threads_, chunk_ * (by_units_ ? N_ : ceil_div(N_, threads_))) {
+          own_(threads_, *this) {
         fill<R>(zeros_.data(), H_, R(0));
     }
 
@@ -57,23 +57,25 @@ public:
             return;
         }
         const Own& own = own_[thread];
-        const Rows rows =
-            by_units_ ? Rows::all(sequences_, N_) : Rows::of_thread(sequences_, N_, thread, threads_);
         const Index t0 = reached(i), t1 = reached(i + 1);
-        project_input(t0, t1, rows, weights, own);
+        project_input(t0, t1, weights, own);
         for (Index t = t0; t < t1; ++t) {
-            step<0>(t, rows, weights, own, barrier);
-            clear_ended(t, rows, weights.units);
+            step<0>(t, t0, weights, own, barrier);
+            clear_ended(t, own.rows, weights.units);
         }
     }
 
 private:
-    // What a thread needs for itself.
+    // What a thread needs for itself; rows: its own ones, or where the units are split all of them.
     struct Own {
+        Rows rows;
         Space<R> packed{kRowSpace<R>};
         Space<const R*> from;
         Space<R*> to;
-        Own(int, Index rows) : from(rows), to(rows) {}
+        Own(int thread, const ForwardLoop& loop)
+            : rows(loop.by_units_ ? 0 : thread, loop.sequences_, loop.N_, loop.by_units_ ? 1 : loop.threads_),
+              from(loop.chunk_ * rows.count()),
+              to(loop.chunk_ * rows.count()) {}
     };
 
     Index chunk_length() const {
@@ -81,9 +83,10 @@ private:
         return smaller(T_, larger(kForwardChunkBytes / step_bytes, ceil_div(kForwardChunkRows, N_)));
     }
 
-    BPTT_INLINE R* working_row(Index t, Index n) const {
+    // t0: where the chunk begins.
+    BPTT_INLINE R* working_row(Index t, Index t0, Index n) const {
         return a_.gates != nullptr ? a_.gates + (place(t, n) * N_ + n) * row_
-                                   : work_.data() + (t % chunk_ * N_ + n) * row_;
+                                   : work_.data() + ((t - t0) * N_ + n) * row_;
     }
     BPTT_INLINE Index place(Index t, Index n) const { return sequences_.place(t, n); }
     BPTT_INLINE R* h(Index slot, Index n) const { return a_.h + (slot * N_ + n) * H_; }
@@ -104,36 +107,35 @@ private:
     }
 
     // W_ih x + b for all rows of a chunk.
-    void project_input(Index t0, Index t1, const Rows& rows, const ForwardWeights<Cell, R>& weights,
-                       const Own& own) const {
+    void project_input(Index t0, Index t1, const ForwardWeights<Cell, R>& weights, const Own& own) const {
         Index m = 0;
         for (Index t = t0; t < t1; ++t)
-            for (Index i = 0, alive = rows.alive(t); i < alive; ++i, ++m) {
-                const Index n = rows.at(i);
+            for (Index i = 0, alive = own.rows.alive(t); i < alive; ++i, ++m) {
+                const Index n = own.rows.at(i);
                 own.from[m] = a_.x + (place(t, n) * N_ + n) * D_;
-                own.to[m] = working_row(t, n);
+                own.to[m] = working_row(t, t0, n);
             }
         const Panels<R>& b = weights.ih.panels();
         product(b, 0, b.count, own.from.data(), own.to.data(), m, own.packed.data());
     }
 
     template <int phase>
-    void step(Index t, const Rows& rows, const ForwardWeights<Cell, R>& weights, const Own& own,
+    void step(Index t, Index t0, const ForwardWeights<Cell, R>& weights, const Own& own,
               Barrier& barrier) const {
-        const Index alive = rows.alive(t);
+        const Index alive = own.rows.alive(t);
         const Panels<R>& b = weights.hh[phase].panels();
         for (Index i0 = 0; i0 < alive; i0 += kGroupRows) {
             const Index m = smaller(kGroupRows, alive - i0);
             for (Index i = 0; i < m; ++i) {
-                const Index n = rows.at(i0 + i);
-                own.to[i] = working_row(t, n);
+                const Index n = own.rows.at(i0 + i);
+                own.to[i] = working_row(t, t0, n);
                 own.from[i] = phase == 0 ? h_before(t, n) : own.to[i] + Cell::source_column[phase] * H_;
             }
             product(b, 0, b.count, own.from.data(), own.to.data(), m, own.packed.data());
-            for (Index i = 0; i < m; ++i) pointwise<phase>(t, rows.at(i0 + i), own.to[i], weights.units);
+            for (Index i = 0; i < m; ++i) pointwise<phase>(t, own.rows.at(i0 + i), own.to[i], weights.units);
         }
         if (by_units_) barrier.wait();
-        if constexpr (phase + 1 < Cell::phases) step<phase + 1>(t, rows, weights, own, barrier);
+        if constexpr (phase + 1 < Cell::phases) step<phase + 1>(t, t0, weights, own, barrier);
     }
 
     template <int phase>
@@ -146,7 +148,7 @@ private:
 
     // Beyond a sequence's end y is zero.
     void clear_ended(Index t, const Rows& rows, Range units) const {
-        for (Index i = rows.alive(t); i < rows.count; ++i) {
+        for (Index i = rows.alive(t); i < rows.count(); ++i) {
             const Index n = rows.at(i);
             fill<R>(h(sequences_.slot_after(t, n), n) + units.first, units.count(), R(0));
         }

@@ -67,35 +67,42 @@ private:
     bool given_;
 };
 
-// The sequences of one thread: a block of them, or where lengths differ one of every `step` places of the
+// The sequences of one thread: a block of them, or where lengths differ one of every `hands` places of the
 // order, which are dealt out there and back (0 1 1 0 0 1 ...), so that long and short ones are spread evenly.
-struct Rows {
-    const Sequences* sequences;
-    Index first, step, count;
-
-    BPTT_INLINE static Rows all(const Sequences& sequences, Index N) { return {&sequences, 0, 1, N}; }
-    BPTT_INLINE static Rows of_thread(const Sequences& sequences, Index N, int thread, int threads) {
-        if (sequences.given()) return {&sequences, thread, threads, dealt(N, thread, threads)};
-        const Range mine = share(N, thread, threads);
-        return {&sequences, mine.first, 1, mine.count()};
+class Rows {
+public:
+    BPTT_SHARED Rows(int hand, const Sequences& sequences, Index N, int hands)
+        : sequences_(&sequences),
+          hand_(hand),
+          hands_(hands),
+          dealt_(sequences.given() ? ceil_div(N, hands) : 0),
+          block_(share(N, hand, hands)),
+          count_(sequences.given() ? dealt(N) : block_.count()) {
+        if (sequences.given())
+            for (Index i = 0; i < count_; ++i) dealt_[i] = sequences.at(i * hands + in_round(i));
     }
 
-    BPTT_INLINE Index at(Index i) const {
-        return sequences->at(step == 1 ? first + i : i * step + in_round(i, first, step));
-    }
+    // The living of them at step t are the first ones.
+    BPTT_INLINE Index count() const { return count_; }
     BPTT_INLINE Index alive(Index t) const {
-        return sequences->given() ? dealt(sequences->alive(t), first, step) : count;
+        return sequences_->given() ? dealt(sequences_->alive(t)) : count_;
     }
+    BPTT_INLINE Index at(Index i) const { return sequences_->given() ? dealt_[i] : block_.first + i; }
 
 private:
-    // Whose turn it is within a round, and how many of the first `places` a hand has.
-    BPTT_INLINE static Index in_round(Index round, Index hand, Index hands) {
-        return round % 2 == 0 ? hand : hands - 1 - hand;
+    // Whose turn it is within a round, and how many of the first `places` this hand has.
+    BPTT_INLINE Index in_round(Index round) const { return round % 2 == 0 ? hand_ : hands_ - 1 - hand_; }
+    BPTT_INLINE Index dealt(Index places) const {
+        if (hands_ == 1) return places;
+        const Index rounds = places / hands_;
+        return rounds + (in_round(rounds) < places % hands_ ? 1 : 0);
     }
-    BPTT_INLINE static Index dealt(Index places, Index hand, Index hands) {
-        const Index rounds = places / hands;
-        return rounds + (in_round(rounds, hand, hands) < places % hands ? 1 : 0);
-    }
+
+    const Sequences* sequences_;
+    const Index hand_, hands_;
+    const Space<Index> dealt_;
+    const Range block_;
+    const Index count_;
 };
 
 // ---- a cell's columns ----------------------------------------------------------------------------
