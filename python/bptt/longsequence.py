@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from functools import partial
 from math import inf
@@ -241,22 +242,28 @@ def _probe(
     long as the next can be expected to stay within the budget."""
     random, drew = model.random_state, False
     needs = _Needs([], [], 0)
-    for steps in (1, 2, 8, 32, 128, 512):
-        if steps > 2 and (8 * steps > len(x) or needs.segment(steps) > budget):
-            break
-        if steps > len(x):
-            break
-        _core.reset_peak_memory()
-        before = _core.used_memory()
-        y, _, tape = model.forward(x[:steps], state)
-        drew = drew or model.random_state != random
-        dy = loss(y, target[:steps])[1]
-        del y
-        found = model.backward(tape, dy)
-        each = sum(max(leaf.nbytes, 256) + 512 for leaf in states.leaves(found.state))
-        # What a segment has beside: dy times its share, the sum of gradients.
-        its_bytes = _core.peak_memory() - before + dy.nbytes
-        its_bytes += sum(gradient.nbytes for gradient in found.parameters.values())
-        del found, tape, dy
-        needs = _Needs([*needs.steps, steps], [*needs.bytes, its_bytes], each)
+    collecting = gc.isenabled()
+    gc.disable()  # what it frees would count as memory that a piece did not take
+    try:
+        for steps in (1, 2, 8, 32, 128, 512):
+            if steps > 2 and (8 * steps > len(x) or needs.segment(steps) > budget):
+                break
+            if steps > len(x):
+                break
+            _core.reset_peak_memory()
+            before = _core.used_memory()
+            y, _, tape = model.forward(x[:steps], state)
+            drew = drew or model.random_state != random
+            dy = loss(y, target[:steps])[1]
+            del y
+            found = model.backward(tape, dy)
+            each = sum(max(leaf.nbytes, 256) + 512 for leaf in states.leaves(found.state))
+            # What a segment has beside: dy times its share, the sum of gradients.
+            its_bytes = _core.peak_memory() - before + dy.nbytes
+            its_bytes += sum(gradient.nbytes for gradient in found.parameters.values())
+            del found, tape, dy
+            needs = _Needs([*needs.steps, steps], [*needs.bytes, its_bytes], each)
+    finally:
+        if collecting:
+            gc.enable()
     return needs, drew
