@@ -55,7 +55,8 @@ def gradient_flow(
             is less.
         lengths, reset, state: as for `forward`.
         per_lag: False leaves the lags out: what is by step costs hardly more than a backward pass.
-        by_way: split each lag of the LSTMs by way, through c alone or through h; doubles the cost.
+        by_way: split each lag of the LSTMs by way, through c alone or through h: a second ledger of
+            each, without products by W_hh, for about half as much again.
         full: also keep every step's share of all weights' and biases' gradients, delta, and W_hh's
             gradient of every lag.
 
