@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -50,6 +50,8 @@ class Run:
         flop: int = 0,
         traffic: int = 0,
         tolerance: float | None = 1e-2,
+        turns: int = 0,
+        per_turn: Mapping[str, Callable[[Mapping[str, float]], float]] | None = None,
         **facts: Any,
     ) -> Row:
         """Measures one row.
@@ -57,21 +59,29 @@ class Run:
         `flop` and `traffic` (bytes) are what bptt's call needs at least. Contestants whose names
         begin with "bptt" are ours; the first of them is the one that ratios and shares are of.
         Where `tolerance` is given, every contestant's result must equal the first one's to it,
-        relative to the largest number: they did the same work.
+        relative to the largest number: they did the same work. `turns` is the least number of turns
+        where it is more than usual. `per_turn` is what to make of the seconds of each turn by
+        themselves: contestants that stand beside each other ran one after the other.
         """
         sticks = yardsticks(self, facts.get("N") == 1) if flop else {}
         names = list(contestants)
         if tolerance is not None:
             agree(contestants, tolerance)
-        timings = bench.take_turns(
+        samples = bench.samples_in_turns(
             {**contestants, **{name: call for name, (call, _) in sticks.items()}},
             SECONDS[self.size],
-            TURNS[self.size],
+            max(turns, TURNS[self.size]),
         )
+        timings = {name: bench.timing(taken) for name, taken in samples.items()}
         own = timings[names[0]].median
         peers = [name for name in names if not name.startswith("bptt")]
         row: Row = {"benchmark": benchmark, "threads": self.threads, **facts}
         row["times"] = {name: timings[name]._asdict() for name in names}
+        by_turn = [
+            dict(zip(samples, turn, strict=True)) for turn in zip(*samples.values(), strict=True)
+        ]
+        for name, of_turn in (per_turn or {}).items():
+            row[name] = bench.timing([of_turn(turn) for turn in by_turn])._asdict()
         if peers:
             row["best_peer"] = min(peers, key=lambda name: timings[name].median)
             row["ratio"] = timings[row["best_peer"]].median / own
@@ -162,18 +172,34 @@ def inference_traffic(problem: bench.Problem) -> int:
     return 4 * (T * N * (D + H) + bench.GATES[cell] * H * (D + H + 2))
 
 
+# ---- what any program could reach ----------------------------------------------------------------
+
+
+def peak(rows: Iterable[Row]) -> float:
+    """FLOP/s of the fastest products in rows of as many threads, whoever's they are."""
+    found = [0.0]
+    for row in rows:
+        if "flop" in row:
+            found.append(row["rates"]["sgemm"])
+            found += [row["flop"] / t["median"] for n, t in row["times"].items() if n != EMPTY]
+    return max(found)
+
+
+def ceiling(row: Row, peak: float) -> float:
+    """The ratio of a program whose products run at that rate and that needs no time else."""
+    return float(row["times"][row["best_peer"]]["median"] * peak / row["flop"])
+
+
 # ---- what a row costs over what it must cost -----------------------------------------------------
 
 
 EMPTY = "bptt, lengths 0"  # the contestant that tells the fixed overhead
 
 
-def over_share(row: Row) -> float:
-    """Of variable lengths: the cost, without that of a call none of whose steps is valid (a fixed
-    overhead), over the valid share of what it costs with every length T."""
-    took = {name: timing["median"] for name, timing in row["times"].items()}
-    fixed = took.get(EMPTY, 0.0)
-    return float((took["bptt"] - fixed) / (row["filled"] * took["bptt padded"]))
+def over_share(took: Mapping[str, float], filled: float) -> float:
+    """Of variable lengths, by everybody's seconds: the cost, without that of a call none of whose
+    steps is valid (a fixed overhead), over the valid share of what it costs with every length T."""
+    return (took["bptt"] - took[EMPTY]) / (filled * took["bptt padded"])
 
 
 def over_needed(row: Row) -> float:
@@ -200,7 +226,7 @@ def absent() -> list[str]:
 def line(row: Row) -> str:
     """A row in one line."""
     hidden = {"times", "rates", "shares", "flop", "traffic", "ratio", "best_peer", "bytes"}
-    hidden.add("us_a_step_and_sequence")
+    hidden |= {"us_a_step_and_sequence", "over_share"}
     head = " ".join(
         f"{k}={v}" if k != "benchmark" else v for k, v in row.items() if k not in hidden
     )
@@ -210,7 +236,8 @@ def line(row: Row) -> str:
         parts.append(f"{row['ratio']:.2f} times as good as {row['best_peer']}")
     parts += [f"{share:.0%} of {name}" for name, share in row.get("shares", {}).items()]
     if row["benchmark"] == "lengths":
-        parts.append(f"{over_share(row):.2f} x valid share x padded, beyond the fixed overhead")
+        share = row["over_share"]["median"]
+        parts.append(f"{share:.2f} x valid share x padded, beyond the fixed overhead")
     if row["benchmark"] == "memory":
         parts.append(f"{over_needed(row):.3f} x (tape + input + gradients, dL/dy among them)")
     return f"{head}: {', '.join(parts)}"

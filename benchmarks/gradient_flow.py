@@ -127,6 +127,25 @@ def by_lag(cell: str, T: int, N: int, D: int, H: int, max_lag: int, groups: int)
     return compare(ledger, plain, 5)
 
 
+def by_flow(cell: str, T: int, N: int, D: int, H: int, max_lag: int, by_way: bool = False) -> str:
+    """`gradient_flow` of a stack of two layers, its forward and its pass by step included, against
+    a backward pass of N(max_lag+1) sequences; with `by_way`, whose second ledger is a pass of its
+    own, against two of them."""
+    model = LAYERS[cell](D, H, num_layers=2, seed=0)
+    x, _, dy = network(cell, T, N, D, H)
+    _, _, tape = model.forward(np.tile(x, (1, max_lag + 1, 1)))
+    wide_dy = np.tile(dy, (1, max_lag + 1, 1))
+
+    def ours() -> object:
+        return bptt.gradient_flow(model, x, dy, lambda y, dy: (y.sum(), dy), max_lag, by_way=by_way)
+
+    def plain() -> None:
+        for _ in range(1 + by_way):
+            model.backward(tape, wide_dy, retain=True)
+
+    return compare(ours, plain, 5)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("threads", type=int, nargs="?")
@@ -155,9 +174,23 @@ def main() -> None:
             by_lag,
             lags,
         ),
+        (
+            "gradient_flow of K lags, two layers, against a backward pass of them over N(K+1) "
+            "sequences (target 1.3)",
+            "T, N, D, H, K",
+            by_flow,
+            [row[:-1] for row in lags],
+        ),
+        (
+            "the same by way, whose lags through c are a second pass, against two such passes "
+            "(target 1.3)",
+            "T, N, D, H, K, by way",
+            by_flow,
+            [(*row[:-1], True) for row in lags],
+        ),
     ):
         print(f"\n{title}")
-        for cell in CELLS:
+        for cell in ("lstm",) if "by way" in letters else CELLS:
             for row in rows:
                 print(f"{cell:16s} {letters} = {row!s:26s} {measure(cell, *row)}", flush=True)
 

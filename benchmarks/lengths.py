@@ -1,17 +1,19 @@
 """Sequences of different lengths, 63 % filled: one training step.
 
 PyTorch packs them (`pack_padded_sequence`); padded, both compute all steps. JAX has nothing for it.
-With lengths of 0 a call is its fixed overhead alone.
+With lengths of 0 a call is its fixed overhead alone. What lengths cost over the valid share is a
+quotient of differences: it is taken turn by turn, of many turns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 import numpy as np
-from common import EMPTY, Row, Run, agree, main, training_traffic
+from common import EMPTY, Row, Run, agree, main, over_share, training_traffic
 
 from bptt import bench
 
@@ -74,6 +76,8 @@ def rows(run: Run) -> Iterator[Row]:
             "lengths",
             all_of_them,
             tolerance=None,
+            turns=run.choose(1, 7, 15),
+            per_turn={"over_share": partial(over_share, filled=filled)},
             flop=round(problem.flop * filled),
             traffic=round(training_traffic(problem) * filled),
             **problem._asdict(),

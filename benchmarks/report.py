@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import Row, over_needed, over_share
+from common import Row, ceiling, over_needed, over_share, peak
 
 from bptt.bench import geometric_mean
 
@@ -36,6 +36,10 @@ sequence, the product of a matrix of 1 MB a thread with a vector (`sgemv`). The 
 what share of their rates bptt reaches by the FLOP and the bytes that a row needs at least; they are
 counted in `benchmarks/common.py`. Data that stay in caches can exceed the bandwidth of `copy`.
 
+`ceiling` is the ratio that no program could exceed: the best peer's time over that of the row's
+FLOP at the fastest rate of products that anybody, `sgemm` among them, reached in any row of this
+run with as many threads, all else for nothing. `reached` is bptt's share of it, ratio over ceiling.
+
 ## The machine
 """
 
@@ -58,8 +62,9 @@ ABOUT = {
     "characters, backward, clipping at 1.0, Adam.",
     "lengths": "The training step of sequences of different lengths, `filled` of all steps being "
     "valid; the column bptt is with `lengths`. FLOP and bytes are of the valid steps. `over share` "
-    "is what bptt costs, beyond a fixed overhead (that of a call whose lengths are all 0, where it "
-    "was measured), over `filled` times what it costs padded.",
+    "is what bptt costs, beyond a fixed overhead (that of a call whose lengths are all 0), over "
+    "`filled` times what it costs padded. With quartiles it is the median over turns, in each of "
+    "which the three ran one after the other.",
     "memory": "The peak of resident memory during one training step above what stands when the "
     "inputs are there, each in a process of its own, MB. `over needed` is bptt's peak, x and dy "
     "included, over what a step must hold: tape, input and gradients, these being dL/dy (which the "
@@ -69,6 +74,8 @@ ABOUT = {
     "scaling": "Microseconds of a training step, a time step and a sequence.",
 }
 SIZES = ("cell", "T", "N", "D", "H", "V", "E", "filled", "slower")
+GOAL = 1.2  # that no ratio of the benchmarks with ceilings should be below
+CEILINGS = ("training", "inference")
 KINDS = {  # what is measured beside the contestants, and its unit
     "sgemm": "GFLOP/s",
     "copy": "GB/s",
@@ -93,6 +100,9 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
                 lower, median, upper = (rates[len(rates) * q // 4] for q in (1, 2, 3))
                 told = f"{median:.0f} {unit} ({lower:.0f} to {upper:.0f})"
                 yield f"- {name}, {count(threads)}: {told}"
+    for threads in threads_of(rows):
+        fastest = peak(of(rows, threads=threads)) / 1e9
+        yield f"- the fastest product, {count(threads)}: {fastest:.0f} GFLOP/s"
     yield from ["", *(f"{sentence}." for sentence in result["absent"]), ""]
     yield from summary(rows)
     yield from [f"![ratio per row]({RATIOS})", "", f"![roofline]({ROOFLINE})", ""]
@@ -105,7 +115,7 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
             elif benchmark == "scaling":
                 yield from scaling(some)
             else:
-                yield from timed(some)
+                yield from timed(some, peak(of(rows, threads=threads)))
             yield ""
 
 
@@ -126,9 +136,32 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
             body.append([title, str(threads), str(len(some)), *numbers, where])
     head = ["benchmark", "threads", "rows", "geometric mean", "least ratio", "in the row"]
     yield from [*table(head, body), ""]
+    yield from ceilings(rows)
 
 
-def timed(rows: Sequence[Row]) -> Iterator[str]:
+def ceilings(rows: Sequence[Row]) -> Iterator[str]:
+    """How far bptt is ahead, how far anybody could be, and in how many rows that bars the goal."""
+    body = []
+    for benchmark in CEILINGS:
+        for threads in threads_of(of(rows, benchmark=benchmark)):
+            some = [r for r in of(rows, benchmark=benchmark, threads=threads) if "ratio" in r]
+            if not some:
+                continue
+            bounds = [ceiling(row, peak(of(rows, threads=threads))) for row in some]
+            ratios = [row["ratio"] for row in some]
+            barred = sum(bound < GOAL for bound in bounds)
+            missed = sum(r < GOAL <= bound for r, bound in zip(ratios, bounds, strict=True))
+            means = [f"{geometric_mean(numbers):.2f}" for numbers in (ratios, bounds)]
+            body.append([TITLES[benchmark], str(threads), *means, str(missed), str(barred)])
+    if body:
+        head = ["benchmark", "threads", "mean ratio", "mean ceiling"]
+        head += [f"ratio below {GOAL}, ceiling not", f"ceiling below {GOAL}"]
+        yield from [*table(head, body), ""]
+
+
+def timed(rows: Sequence[Row], fastest: float) -> Iterator[str]:
+    """Times of all contestants; `fastest` is the peak of all rows with as many threads."""
+    with_ceiling = rows[0]["benchmark"] in CEILINGS
     sizes = [key for key in SIZES if any(key in row for row in rows)]
     names = names_of(rows, "times")
     kinds = [k for k in KINDS if any(k in row.get("shares", {}) for row in rows)]
@@ -139,17 +172,31 @@ def timed(rows: Sequence[Row]) -> Iterator[str]:
         cells = [str(row.get(key, "")) for key in sizes]
         cells += [time_of(row["times"].get(name), factor) for name in names]
         cells.append(f"{row['ratio']:.2f}" if "ratio" in row else "")
+        if with_ceiling:
+            bound = ceiling(row, fastest) if "ratio" in row else 0.0
+            cells += [f"{bound:.2f}", f"{row['ratio'] / bound:.0%}"] if bound else ["", ""]
         shares = row.get("shares", {})
         cells += [f"{shares[kind]:.0%}" if kind in shares else "" for kind in kinds]
         if row["benchmark"] == "lengths":
-            cells.append(f"{over_share(row):.2f}")
+            cells.append(share_of(row))
         body.append(cells)
-    head = [*sizes, *(f"{name}, {unit}" for name in names), "ratio", *(f"of {k}" for k in kinds)]
+    head = [*sizes, *(f"{name}, {unit}" for name in names), "ratio"]
+    head += ["ceiling", "reached"] * with_ceiling
+    head += [f"of {kind}" for kind in kinds]
     head += ["over share"] * (rows[0]["benchmark"] == "lengths")
     yield from table(head, body)
     ratios = [row["ratio"] for row in rows if "ratio" in row]
     if ratios:
         yield from ["", f"Geometric mean of the ratios: {geometric_mean(ratios):.2f}."]
+
+
+def share_of(row: Row) -> str:
+    """What lengths cost over the valid share, as measured turn by turn; by the medians in results
+    that do not have it."""
+    if "over_share" in row:
+        return time_of(row["over_share"], 1)
+    medians = {name: timing["median"] for name, timing in row["times"].items()}
+    return f"{over_share(medians, row['filled']):.2f}"
 
 
 def memory(rows: Sequence[Row]) -> Iterator[str]:

@@ -74,6 +74,64 @@ def test_every_row_tells_times_and_shares(result: dict[str, Any]) -> None:
             assert row["ratio"] == min(medians) / row["times"][names[0]]["median"]
 
 
+def test_the_cost_of_lengths_is_told_turn_by_turn(result: dict[str, Any]) -> None:
+    for row in result["rows"]:
+        assert ("over_share" in row) == (row["benchmark"] == "lengths")
+        if "over_share" in row:
+            share = row["over_share"]
+            assert share["samples"] == row["times"]["bptt"]["samples"]
+            assert share["lower"] <= share["median"] <= share["upper"]
+
+
+@pytest.fixture
+def common(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return runpy.run_path(str(FOLDER / "common.py"))
+
+
+def test_a_row_takes_the_turns_that_it_wants(common: dict[str, Any]) -> None:
+    seen: list[dict[str, float]] = []
+
+    def of_turn(took: dict[str, float]) -> float:
+        seen.append(dict(took))
+        return float(len(seen))
+
+    calls = {"bptt": lambda: 1.0, "bptt other": lambda: 1.0}
+    row = common["Run"](1, "tiny").row("b", calls, turns=5, per_turn={"found": of_turn})
+    assert len(seen) >= 5
+    assert row["found"]["samples"] == row["times"]["bptt"]["samples"] == len(seen)
+    assert row["found"]["median"] == (len(seen) + 1) / 2
+    for name in calls:
+        assert row["times"][name]["median"] == np.median([took[name] for took in seen])
+
+
+def test_the_share_that_lengths_cost(common: dict[str, Any]) -> None:
+    took = {"bptt": 7.0, "bptt padded": 10.0, common["EMPTY"]: 1.0}
+    assert common["over_share"](took, 0.5) == pytest.approx(6 / 5)
+
+
+def test_nobody_exceeds_the_ceiling(result: dict[str, Any], common: dict[str, Any]) -> None:
+    rows = [row for row in result["rows"] if "flop" in row and row["threads"] == 1]
+    peak = common["peak"](rows)
+    for row in rows:
+        if "ratio" in row and row["benchmark"] in ("training", "inference"):
+            assert 0 < row["ratio"] <= common["ceiling"](row, peak) * (1 + 1e-9)
+
+
+def test_the_ceiling_is_the_best_peer_over_the_fastest_product(common: dict[str, Any]) -> None:
+    def row(flop: int, sgemm: float, **medians: float) -> dict[str, Any]:
+        times = {name.replace("_", " "): {"median": t} for name, t in medians.items()}
+        return {"flop": flop, "rates": {"sgemm": sgemm}, "times": times, "best_peer": "peer"}
+
+    slow, fast = row(100, 10.0, bptt=4.0, peer=8.0), row(300, 20.0, bptt=20.0, peer=10.0)
+    nothing = row(100, 10.0, bptt=10.0)
+    nothing["times"][common["EMPTY"]] = {"median": 0.001}  # its products are none
+    assert common["peak"]([slow]) == 25.0  # bptt's
+    assert common["peak"]([slow, fast, nothing, {"benchmark": "memory"}]) == 30.0  # the peer's
+    assert common["peak"]([row(1, 50.0, bptt=1.0)]) == 50.0
+    assert common["ceiling"](slow, 30.0) == pytest.approx(8.0 * 30 / 100)
+
+
 def test_what_is_not_installed_is_said(result: dict[str, Any]) -> None:
     for name, package in {"PyTorch": "torch", "JAX": "jax", "ONNX Runtime": "onnxruntime"}.items():
         sentence = f"{name} is not installed: it is left out"
@@ -89,6 +147,7 @@ def test_the_page_has_every_row_and_its_pictures(result: dict[str, Any], tmp_pat
     rows = re.findall(r"^\| (?:rnn|lstm|gru) \|", page, flags=re.MULTILINE)
     assert len(rows) == len(result["rows"])
     assert "{" not in page
+    assert page.count("| ratio | ceiling | reached |") == 4  # training, inference, 1 and 2 threads
     for name in re.findall(r"\]\(([^)]+\.png)\)", page):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
@@ -134,7 +193,11 @@ def test_bptt_bench_prints_a_table(
     assert lines[0].startswith("1 thread, ")
     assert sum(line.startswith(("rnn", "lstm", "gru")) for line in lines) == 6
     installed = [name for name, package in bench.PEERS.items() if bench.installed(package)]
-    assert lines[-1].startswith("against the best of") == bool(installed)
+    assert lines[-2].startswith("against the best of") == bool(installed)
+    if installed:
+        least, reached = (re.findall(r"[\d.]+$", line)[0] for line in lines[-2:])
+        mean = re.findall(r"geometric mean ([\d.]+)", lines[-2])[0]
+        assert float(least) <= float(mean) <= float(reached)
 
 
 def test_takers_of_turns_take_as_many() -> None:
@@ -162,7 +225,7 @@ def test_the_contestants_do_the_same_work(cell: str) -> None:
 def test_the_looks_at_the_gradient_are_compared_with_their_passes() -> None:
     lines = run("gradient_flow", 1, "--tiny").splitlines()
     ratios = [line for line in lines if re.search(r"\d+\.\d\d +\d+\.\d\d ms against", line)]
-    assert len(ratios) == 3 * 4  # kinds, cells
+    assert len(ratios) == 4 * 4 + 1  # kinds, cells; by way the LSTM's alone
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is Linux's")

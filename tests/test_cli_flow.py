@@ -53,8 +53,13 @@ def test_train_ends_with_the_short_form(
     (line,) = (
         line for line in capsys.readouterr().out.splitlines() if line.startswith("gradient flow: ")
     )
-    assert "within 5 % of the full gradient" in line
-    assert "trained with 12" in line
+    found, rest = line.removeprefix("gradient flow: ").split("; ")
+    assert "within 5 % of the full gradient" in found
+    assert rest == "trained with 12 (`bptt flow` tells more)"
+    # And `bptt flow` tells the same.
+    flow = ["flow", str(tmp_path / "model.safetensors"), str(trained / "text.txt")]
+    assert cli.main([*flow, "--out", str(tmp_path)]) == 0
+    assert found in capsys.readouterr().out.splitlines()
 
 
 def test_the_pieces_begin_in_the_state_of_what_is_before() -> None:

@@ -282,3 +282,27 @@ def test_calls_that_make_no_sense_are_refused(call, error, sentence):
     with pytest.raises(error) as caught:
         call(model, np.zeros((4, 2, 1)))
     assert str(caught.value) == sentence
+
+
+def test_what_is_not_finite_is_told_with_its_step() -> None:
+    model = bptt.RNN(1, 3, dtype=np.float64, seed=0)
+    x = np.zeros((5, 2, 1))
+    x[3, 1] = np.nan
+    assert np.isfinite(dynamics.singular_values(model, x, steps=[2, 0])).all()
+    calls: list[tuple[Any, str]] = [
+        (lambda: dynamics.singular_values(model, x), "singular_values: the Jacobian at step 3"),
+        (
+            lambda: dynamics.singular_values(model, x, steps=[1, 4, 3]),
+            "singular_values: the Jacobian at step 4",
+        ),
+        (  # which goes from the last step back
+            lambda: dynamics.lyapunov(model, x),
+            "lyapunov: the gradient handed back at step 4",
+        ),
+    ]
+    for call, sentence in calls:
+        with pytest.raises(ValueError, match="of sequence 1 is not finite") as caught:
+            call()
+        assert str(caught.value) == (
+            f"dynamics.{sentence} of sequence 1 is not finite, expected finite weights, x and state"
+        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -119,6 +119,19 @@ def same_kind(where: str, name: str, given: object, wanted: np.ndarray[Any, Any]
         raise TypeError(f"{where}: {name} has dtype {given.dtype}, expected {wanted.dtype}")
     if given.shape != wanted.shape:
         raise ValueError(f"{where}: {name} has shape {given.shape}, expected {wanted.shape}")
+
+
+def finite_at_steps(
+    where: str, name: str, given: np.ndarray[Any, Any], steps: Sequence[int]
+) -> None:
+    """That an array (len(steps), N, ...) is finite; the sentence tells the first step, in the order
+    of `steps`, and its first sequence that is not."""
+    bad = ~np.isfinite(given).reshape(*given.shape[:2], -1).all(axis=2)
+    for i, n in np.argwhere(bad)[:1]:
+        raise ValueError(
+            f"{where}: {name} at step {steps[i]} of sequence {n} is not finite, "
+            "expected finite weights, x and state"
+        )
 
 
 def layer_input(where: str, x: object, dtype: np.dtype[Any], features: int) -> None:

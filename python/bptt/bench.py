@@ -72,6 +72,14 @@ def take_turns(
     contestants: Mapping[str, Contestant], seconds: float, least: int = 3
 ) -> dict[str, Timing]:
     """Times all of them in turns for about so many seconds, at least so many turns."""
+    samples = samples_in_turns(contestants, seconds, least)
+    return {name: timing(taken) for name, taken in samples.items()}
+
+
+def samples_in_turns(
+    contestants: Mapping[str, Contestant], seconds: float, least: int = 3
+) -> dict[str, list[float]]:
+    """What `take_turns` sums up: each one's seconds a call, turn after turn."""
     calls, warm = {}, {}
     for name, contestant in contestants.items():
         contestant()  # compiles, allocates
@@ -105,10 +113,11 @@ def take_turns(
     finally:
         if collecting:
             gc.enable()
-    return {name: _timing(taken) for name, taken in samples.items()}
+    return samples
 
 
-def _timing(taken: Sequence[float]) -> Timing:
+def timing(taken: Sequence[float]) -> Timing:
+    """The median and the quartiles of samples, one or more."""
     if len(taken) == 1:
         return Timing(taken[0], taken[0], taken[0], 1)
     lower, median, upper = statistics.quantiles(taken, n=4, method="inclusive")
@@ -268,7 +277,7 @@ def report(threads: int, seconds: float = 0.5) -> Iterator[str]:
         names = ["bptt", *peers]
         head = "".join(f"{name:>10}" for name in names)
         yield f"cell     T    N    D    H{head}{'ratio':>8}{'sgemm':>8}"
-        ratios = []
+        ratios, peak, bounds = [], 0.0, []
         for shape in SHAPES:
             for cell in LAYERS:
                 problem = Problem(cell, *shape)
@@ -276,12 +285,20 @@ def report(threads: int, seconds: float = 0.5) -> Iterator[str]:
                 own = timings["bptt"].median
                 line = f"{cell:4}" + "".join(f"{size:5}" for size in shape)
                 line += "".join(f"{timings[name].median * 1e3:10.3f}" for name in names)
-                ratio = min((timings[name].median / own for name in peers), default=math.nan)
-                share = problem.flop / own / (product_flop / timings["sgemm"].median)
+                best = min((timings[name].median for name in peers), default=math.nan)
+                rate = product_flop / timings["sgemm"].median
+                ratio, share = best / own, problem.flop / own / rate
+                fastest = min(timings[name].median for name in names)
+                peak = max(peak, rate, problem.flop / fastest)
                 ratios.append(ratio)
+                bounds.append(best / problem.flop)
                 yield f"{line}{ratio:8.2f}{share:8.0%}"
         if peers:
             yield (
                 f"against the best of {' and '.join(peers)}: "
                 f"geometric mean {geometric_mean(ratios):.2f}, least {min(ratios):.2f}"
+            )
+            yield (
+                f"if all products ran at {peak / 1e9:.0f} GFLOP/s, the fastest seen, and all else "
+                f"took no time, the mean would be {peak * geometric_mean(bounds):.2f}"
             )

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 TEMPERATURE = 0.8
 
+# What `bptt flow` measures if nothing else is asked, and what `bptt train` ends with: some seconds
+# for the default model.
+FLOW_STEPS, FLOW_BATCH, FLOW_MAX_LAG = 256, 8, 63
+
 
 class Parser(argparse.ArgumentParser):
     """argparse, but an error is one line."""
@@ -135,9 +139,9 @@ def parser() -> argparse.ArgumentParser:
     option = flow.add_argument
     option("model", metavar="MODEL", type=Path, help="a model.safetensors")
     option("file", metavar="FILE", nargs="?", type=Path, help="UTF-8 text (default: Python's help)")
-    option("--steps", metavar="T", type=count, default=256, help="time steps of a piece of text")
-    option("--batch", metavar="N", type=count, default=8, help="pieces of text")
-    option("--max-lag", metavar="K", type=count, default=127, help="steps that losses are followed")
+    option("--steps", metavar="T", type=count, default=FLOW_STEPS, help="time steps of a piece")
+    option("--batch", metavar="N", type=count, default=FLOW_BATCH, help="pieces of text")
+    option("--max-lag", metavar="K", type=count, default=FLOW_MAX_LAG, help="the longest lag")
     option("--tolerance", metavar="SHARE", type=share, default=0.05, help="of the full gradient")
     option("--out", metavar="FOLDER", type=Path, help="where the picture goes (default: MODEL's)")
     return top
@@ -238,13 +242,12 @@ def run_flow(chosen: argparse.Namespace) -> int:
 
 
 def short_flow(model: CharacterModel, text: str, k2: int) -> str:
-    """One line on how far back the gradient reaches, beside the window that was trained with."""
+    """What `bptt flow` recommends for the same text, beside the window that was trained with."""
     from bptt.charmodel import measure_flow
 
-    batch = 4
-    if len(text) < 8 * batch:
+    if len(text) < 8 * FLOW_BATCH:
         return "gradient flow: the text is too short to tell"
-    flow = measure_flow(model, text, min(2 * k2, 128), batch, 63)
+    flow = measure_flow(model, text, FLOW_STEPS, FLOW_BATCH, FLOW_MAX_LAG)
     found = flow.recommend_window()
     lines = [f"gradient flow: {found}; trained with {k2} (`bptt flow` tells more)"]
     return "\n".join(lines + [f"warning: {sentence}" for sentence in flow.warnings])

@@ -95,8 +95,15 @@ def singular_values(
     model: Layer, x: Array, state: State = None, steps: Sequence[int] | None = None
 ) -> Array:
     """The singular values of `jacobians`, (len(steps), N, S), largest first: by which factors one
-    step stretches what is handed back through it."""
-    found: Array = np.linalg.svd(jacobians(model, x, state, steps), compute_uv=False)
+    step stretches what is handed back through it.
+
+    Raises:
+        ValueError: as `jacobians`, and for a Jacobian that is not finite, with its step.
+    """
+    matrices = jacobians(model, x, state, steps)
+    chosen = range(len(x)) if steps is None else steps
+    _validate.finite_at_steps("dynamics.singular_values", "the Jacobian", matrices, chosen)
+    found: Array = np.linalg.svd(matrices, compute_uv=False)
     return found
 
 
@@ -125,6 +132,10 @@ def lyapunov(
         skip: steps at the end whose factors are left out of the mean while directions settle, in
             0..T-1.
         seed: of the random directions to begin with.
+
+    Raises:
+        ValueError: for what is out of range, and for a gradient that is not finite, with the step
+            that handed it back.
     """
     where = "dynamics.lyapunov"
     trunk, T, N = _checked(where, model, x)
@@ -148,6 +159,7 @@ def lyapunov(
     growth = np.zeros((T + 1, N))
     for back, t in enumerate(reversed(range(T))):
         handed = _hand_back(trunk, x[t : t + 1], before.pop(), rows)
+        _validate.finite_at_steps(where, "the gradient handed back", handed[None], [t])
         q, r = np.linalg.qr(np.swapaxes(handed.astype(np.float64), 1, 2))
         with np.errstate(divide="ignore"):
             logarithms = np.log(np.abs(np.diagonal(r, axis1=1, axis2=2)))

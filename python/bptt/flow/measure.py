@@ -55,7 +55,8 @@ def gradient_flow(
             is less.
         lengths, reset, state: as for `forward`.
         per_lag: False leaves the lags out: what is by step costs hardly more than a backward pass.
-        by_way: split each lag of the LSTMs by way, through c alone or through h; doubles the cost.
+        by_way: split each lag of the LSTMs by way, through c alone or through h: a second ledger of
+            each, without products by W_hh, for about half as much again.
         full: also keep every step's share of all weights' and biases' gradients, delta, and W_hh's
             gradient of every lag.
 
@@ -258,17 +259,17 @@ def _windows(parts: Array) -> tuple[Array, Array, Array]:
     flat = parts.reshape(B, count + 1, -1)
     whole = flat[:, -1].astype(np.float64)
     rest = whole.copy()  # what the window leaves out
-    of_whole = whole @ whole.T
+    of_whole, total = whole @ whole.T, whole.sum(axis=0)
     bias, error, cosine = np.zeros(count), np.full(count, np.nan), np.zeros(count)
     pick = np.ones((B, B)) - np.eye(B)
     full_norm = np.sqrt(of_whole.sum())
     for k in range(count):
         rest -= flat[:, k]
-        of_rest, mixed = rest @ rest.T, rest @ whole.T
+        of_rest, with_whole = rest @ rest.T, (rest @ total).sum()
         square = max(0.0, of_rest.sum())
         bias[k] = _ratio(np.sqrt(square), full_norm)
-        kept_square = max(0.0, of_whole.sum() - 2 * mixed.sum() + square)
-        cosine[k] = _ratio(of_whole.sum() - mixed.sum(), full_norm * np.sqrt(kept_square))
+        kept_square = max(0.0, of_whole.sum() - 2 * with_whole + square)
+        cosine[k] = _ratio(of_whole.sum() - with_whole, full_norm * np.sqrt(kept_square))
         if B > 1:
             without = np.einsum("ib,bc,ic->i", pick, of_rest, pick).clip(min=0)
             its_whole = np.einsum("ib,bc,ic->i", pick, of_whole, pick).clip(min=0)
