@@ -41,7 +41,8 @@ inline double step_cycles(double rows, double columns, double H, double D) {
 // lengths: null where all sequences have T steps; columns: of the working row, as columns*H; phases:
 // barriers a step when split by units.
 template <class R>
-inline Plan make_plan(const Dims& dims, const std::int64_t* lengths, Index columns, int phases, int threads) {
+BPTT_SHARED Plan make_plan(const Dims& dims, const std::int64_t* lengths, Index columns, int phases,
+                           int threads) {
     Index longest = dims.T, valid = dims.T * dims.N;
     if (lengths != nullptr) {
         longest = valid = 0;

@@ -133,83 +133,67 @@ template <class R, int M, int wide, bool packed, bool fetches = false>
 BPTT_SHARED void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* const* a, R* const* c,
                       Into into, Fetch fetch = {}) {
     constexpr int W = Vec<R>::size;
-    constexpr int panels = (wide + 1) / 2;
     const Panel<R>* panel = b.panel + p;
     const Index panel_stride = b.K * kPanel<R>;
     const R* from = b.at(p) + k0 * kPanel<R>;
 
+    // Vector v of a row is half of a panel: where it stands, and how many of its lanes.
+    const auto panel_of = [&](int v) BPTT_ALWAYS -> const Panel<R>& { return panel[v / 2]; };
+    const auto width_of = [&](int v) BPTT_ALWAYS { return panel[v / 2].width - v % 2 * W; };
+    const auto place_of = [&](int i, int v) BPTT_ALWAYS { return c[i] + panel[v / 2].column + v % 2 * W; };
+
     V<R> sum[M][wide];
-    auto each = [&](auto&& body) BPTT_ALWAYS {
-        unroll<panels>([&](auto q) BPTT_ALWAYS {
-            const int width = panel[q].width;
-            unroll<smaller(2, wide)>([&](auto half) BPTT_ALWAYS {
-                constexpr int lane = decltype(half)::value * W;
-                body(q, std::integral_constant<int, 2 * decltype(q)::value + decltype(half)::value>{}, lane,
-                     width - lane);
-            });
-        });
-    };
     if (into == Into::sum) {
-        unroll<M>([&](auto i)
-                      BPTT_ALWAYS { unroll<wide>([&](auto v) BPTT_ALWAYS { sum[i][v] = all(R(0)); }); });
+        BPTT_UNROLL (i, M)
+            BPTT_UNROLL (v, wide) sum[i][v] = all(R(0));
     } else {
-        each([&](auto q, auto v, int lane, int width) BPTT_ALWAYS {
-            if (k0 == 0 && panel[q].start != nullptr) {
-                const V<R> start = load(panel[q].start + lane);
-                unroll<M>([&](auto i) BPTT_ALWAYS { sum[i][v] = start; });
+        BPTT_UNROLL (v, wide) {
+            const int width = width_of(v);
+            if (k0 == 0 && panel_of(v).start != nullptr) {
+                const V<R> start = load(panel_of(v).start + v % 2 * W);
+                BPTT_UNROLL (i, M) sum[i][v] = start;
             } else if (width >= W) {
-                unroll<M>([&](auto i) BPTT_ALWAYS { sum[i][v] = load(c[i] + panel[q].column + lane); });
+                BPTT_UNROLL (i, M) sum[i][v] = load(place_of(i, v));
             } else if (width > 0) {
-                unroll<M>([&](auto i)
-                              BPTT_ALWAYS { sum[i][v] = load_first(c[i] + panel[q].column + lane, width); });
+                BPTT_UNROLL (i, M) sum[i][v] = load_first(place_of(i, v), width);
             } else {
-                unroll<M>([&](auto i) BPTT_ALWAYS { sum[i][v] = all(R(0)); });
+                BPTT_UNROLL (i, M) sum[i][v] = all(R(0));
             }
-        });
+        }
     }
 
     // C is written at the end: where it was not read, its lines are asked for now.
     if constexpr (packed)
         if (into == Into::sum || (k0 == 0 && panel->start != nullptr))
-            unroll<M>([&](auto i) BPTT_ALWAYS {
-                unroll<wide>([&](auto v) BPTT_ALWAYS { ahead_to_write(c[i] + panel->column + v * W); });
-            });
+            BPTT_UNROLL (i, M)
+                BPTT_UNROLL (v, wide) ahead_to_write(c[i] + panel->column + v * W);
 
     const R* row[M];
-    if constexpr (packed)
-        unroll<M>([&](auto i) BPTT_ALWAYS { row[i] = a[0] + decltype(i)::value; });
-    else
-        unroll<M>([&](auto i) BPTT_ALWAYS { row[i] = a[i] + k0; });
+    BPTT_UNROLL (i, M) row[i] = packed ? a[0] + i : a[i] + k0;
     const R* packed_row = a[0];
     const auto multiply = [&](Index first, Index last) BPTT_ALWAYS {
         for (Index k = first; k < last; ++k) {
-            const auto left = [&](auto i) BPTT_ALWAYS {
-                if constexpr (packed)
-                    return all(packed_row[decltype(i)::value]);
-                else
-                    return all(row[i][k]);
-            };
-            const auto right = [&](auto v)
-                                   BPTT_ALWAYS { return load(from + (v / 2) * panel_stride + (v % 2) * W); };
+            const auto left = [&](int i) BPTT_ALWAYS { return all(packed ? packed_row[i] : row[i][k]); };
+            const auto right = [&](int v)
+                                   BPTT_ALWAYS { return load(from + v / 2 * panel_stride + v % 2 * W); };
             // The shorter side's values wait in registers for the longer one's.
             if constexpr (M < wide) {
                 V<R> lefts[M];
-                unroll<M>([&](auto i) BPTT_ALWAYS { lefts[i] = left(i); });
-                unroll<wide>([&](auto v) BPTT_ALWAYS {
+                BPTT_UNROLL (i, M) lefts[i] = left(i);
+                BPTT_UNROLL (v, wide) {
                     const V<R> one = right(v);
-                    unroll<M>([&](auto i) BPTT_ALWAYS { sum[i][v] = ei::pmadd(lefts[i], one, sum[i][v]); });
-                });
+                    BPTT_UNROLL (i, M) sum[i][v] = ei::pmadd(lefts[i], one, sum[i][v]);
+                }
             } else {
                 V<R> rights[wide];
-                unroll<wide>([&](auto v) BPTT_ALWAYS { rights[v] = right(v); });
-                unroll<M>([&](auto i) BPTT_ALWAYS {
+                BPTT_UNROLL (v, wide) rights[v] = right(v);
+                BPTT_UNROLL (i, M) {
                     const V<R> one = left(i);
-                    unroll<wide>([&](auto v)
-                                     BPTT_ALWAYS { sum[i][v] = ei::pmadd(one, rights[v], sum[i][v]); });
-                });
+                    BPTT_UNROLL (v, wide) sum[i][v] = ei::pmadd(one, rights[v], sum[i][v]);
+                }
             }
             if constexpr (M > kTallestDirect)
-                unroll<wide>([&](auto v) BPTT_ALWAYS { ahead(from + kAhead * kPanel<R> + v * W); });
+                BPTT_UNROLL (v, wide) ahead(from + kAhead * kPanel<R> + v * W);
             from += kPanel<R>;
             if constexpr (packed) packed_row += kPack<R>;
         }
@@ -223,19 +207,20 @@ BPTT_SHARED void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* c
         multiply(0, K);
     }
 
-    each([&](auto q, auto v, int lane, int width) BPTT_ALWAYS {
-        if (width <= 0) return;
+    BPTT_UNROLL (v, wide) {
+        const int width = width_of(v);
+        if (width <= 0) continue;
         const bool whole = width >= W;
-        unroll<M>([&](auto i) BPTT_ALWAYS {
-            R* to = c[i] + panel[q].column + lane;
+        BPTT_UNROLL (i, M) {
+            R* const to = place_of(i, v);
             V<R> value = sum[i][v];
             if (into == Into::sum) value = ei::padd(whole ? load(to) : load_first(to, width), value);
             if (whole)
                 store(to, value);
             else
                 store_first(to, value, width);
-        });
-    });
+        }
+    }
 }
 
 // Tiles of M rows over panels first..last-1: as wide as the height allows, then narrower ones.

@@ -16,35 +16,38 @@ BPTT_INLINE void chained_tile(const Panels<R>& ih, const R* x, const Panels<R>& 
     constexpr int W = Vec<R>::size;
     const auto adds_up = [&](Index v) BPTT_ALWAYS { return !apart || p + v / 2 < both; };
     V<R> sum[wide];
-    unroll<wide>([&](auto v) BPTT_ALWAYS {
-        sum[v] = load((adds_up(v) ? ih : hh).panel[p + v / 2].start + v % 2 * Index{W});
-    });
+    BPTT_UNROLL (v, wide) sum[v] = load((adds_up(v) ? ih : hh).panel[p + v / 2].start + v % 2 * W);
     const auto add = [&](const Panels<R>& b, const R* a, auto takes) BPTT_ALWAYS {
         const R* from = b.at(p);
         const Index stride = b.K * kPanel<R>;
         for (Index k = 0; k < b.K; ++k, from += kPanel<R>) {
             const V<R> left = all(a[k]);
-            unroll<wide>([&](auto v) BPTT_ALWAYS {
-                if (takes(v))
-                    sum[v] = ei::pmadd(left, load(from + v / 2 * stride + v % 2 * Index{W}), sum[v]);
-            });
+            BPTT_UNROLL (v, wide)
+                if (takes(v)) sum[v] = ei::pmadd(left, load(from + v / 2 * stride + v % 2 * W), sum[v]);
         }
     };
     add(ih, x, adds_up);
     add(hh, h, [](Index) BPTT_ALWAYS { return true; });
-    unroll<wide>([&](auto v) BPTT_ALWAYS {
+    BPTT_UNROLL (v, wide) {
         const Panel<R>& panel = hh.panel[p + v / 2];
-        constexpr int lane = decltype(v)::value % 2 * W;
+        const int lane = v % 2 * W;
         if (panel.width > lane) store_lanes(row + panel.column + lane, sum[v], panel.width - lane);
-    });
+    }
 }
 
-template <class R, bool apart, int wide = kMostOfOneRow>
-BPTT_INLINE void chained(const Panels<R>& ih, const R* x, const Panels<R>& hh, const R* h, Index p,
-                         Index both, R* row) {
+template <class R, bool apart, int wide>
+BPTT_INLINE void chained_of_width(const Panels<R>& ih, const R* x, const Panels<R>& hh, const R* h, Index p,
+                                  Index both, R* row) {
     const Index last = apart ? hh.count : both;
     for (; takes(1, wide, last - p); p += wide / 2) chained_tile<R, apart, wide>(ih, x, hh, h, p, both, row);
-    if constexpr (wide > 2) chained<R, apart, narrower(1, wide)>(ih, x, hh, h, p, both, row);
+    if constexpr (wide > 2) chained_of_width<R, apart, narrower(1, wide)>(ih, x, hh, h, p, both, row);
+}
+
+// All panels of a step where both sides add up, and if apart those after them.
+template <class R, bool apart>
+BPTT_SHARED void chained(const Panels<R>& ih, const R* x, const Panels<R>& hh, const R* h, Index both,
+                         R* row) {
+    chained_of_width<R, apart, kMostOfOneRow>(ih, x, hh, h, 0, both, row);
 }
 
 template <class Cell, class R>
@@ -68,7 +71,7 @@ public:
         const Panels<R>& ih = weights_.ih.panels();
         const Panels<R>& hh = weights_.hh[0].panels();
         constexpr bool apart = any_apart<Cell>();
-        chained<R, apart>(ih, x, hh, h, 0, both_, row);
+        chained<R, apart>(ih, x, hh, h, both_, row);
         times(ih, x, row, both_);
         if constexpr (!apart) times(hh, h, row, both_);
         unroll<Cell::phases>([&](auto phase) {
