@@ -112,14 +112,49 @@ def test_norms_by_step_are_those_of_the_steps_own_gradients(cell: str, N: int, d
 
 @cells
 @pytest.mark.parametrize("N", [2, 40])
-def test_norms_of_tiny_gradients_are_not_lost(cell: str, N: int) -> None:
-    """Their squares are below float32's range."""
+@pytest.mark.parametrize("size", [2.0**-80, 2.0**80])
+def test_norms_of_tiny_and_huge_gradients_are_not_lost(cell: str, N: int, size: float) -> None:
+    """Their squares are beyond float32's range."""
     n = network(cell, (4, N, 3, 9), 0, dstate=False).astype(np.float32)
 
     def norms(dy: Array) -> Array:
         return _core.backward_traced(forward(n).tape, dy, None, None, False)[3]
 
-    assert_close(norms(n.dy * np.float32(2.0**-80)) * 2.0**80, norms(n.dy), 1e-5)
+    assert_close(norms(n.dy * np.float32(size)) / size, norms(n.dy), 1e-5)
+
+
+@cells
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_norms_of_steps_without_gradient_are_zero(cell: str, dtype: Any) -> None:
+    n = network(cell, (5, 40, 3, 9), 0, dstate=False).astype(dtype)
+    n.dy[2:] = 0
+    grads, _, _, norms, _, _ = _core.backward_traced(forward(n).tape, n.dy, None, None, False)
+    assert (norms[2:] == 0).all()
+    assert (norms[:2] > 0).all()
+    assert_close(
+        reference.Gradients(*grads), expected(n)[1], 1e-12 if dtype == np.float64 else 1e-5
+    )
+
+
+@cells
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_what_is_not_finite_stays_where_it_arose(cell: str, dtype: Any, value: float) -> None:
+    """Tiles have rows and columns beyond the matrix: nothing comes from there."""
+    n = network(cell, (1, 40, 3, 9), 4, dstate=False).astype(dtype)
+    n.dy[0, 7, 4] = value
+    tape = forward(n).tape
+    plain = _core.backward(tape, cell.split("_")[0], n.dy, None, None, "sum", True)
+    grads, _, _, norms, shares, _ = _core.backward_traced(tape, n.dy, None, None, True)
+    again = _core.backward_traced(tape, n.dy, None, None, False)[3]
+    for i in range(4):
+        np.testing.assert_array_equal(np.isnan(grads[3 + i]), np.isnan(plain[3 + i]))
+        np.testing.assert_array_equal(np.isinf(grads[3 + i]), np.isinf(plain[3 + i]))
+        with np.errstate(over="ignore"):
+            norm = np.sqrt(np.square(shares[i][0].astype(np.float64)).sum())
+        assert not np.isfinite(norm)
+        np.testing.assert_array_equal(norms[0, i], norm)
+        np.testing.assert_array_equal(again[0, i], norm)
 
 
 # ---- by lag --------------------------------------------------------------------------------------

@@ -56,4 +56,18 @@ BPTT_INLINE void for_each_vector(Range range, Body&& body) {
     }
 }
 
+// The same for a body that may see an element twice: the last vector is whole where there is room for one.
+// A part of a vector is written slowly.
+template <class R, class Body>
+BPTT_INLINE void for_each_whole_vector(Range range, Body&& body) {
+    constexpr int W = Vec<R>::size;
+    if (range.count() < W) return for_each_vector<R>(range, body);
+    for (Index i = range.first; i < range.last; i += W) {
+        const Index from = smaller(i, range.last - W);
+        body(
+            W, [from](const R* p) BPTT_ALWAYS { return Lanes<R>(load(p + from)); },
+            [from](R* p, Lanes<R> v) BPTT_ALWAYS { store(p + from, v.v); });
+    }
+}
+
 }  // namespace bptt::BPTT_SET

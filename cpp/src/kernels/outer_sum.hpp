@@ -67,36 +67,40 @@ struct OuterBlock {
 // right operand serves them all while it is near.
 constexpr Index kColumnGroup = 8;
 template <class R>
-constexpr Index kColumnTile = kDepth * kPack<R>;
-template <class R>
-constexpr Index kColumnSpace = kColumnGroup * kColumnTile<R>;
+constexpr Index kColumnSpace = kColumnGroup * kDepth * kPack<R>;
 
-// sums[i] += sum over k of packed[k][i], in four interleaved chains.
+// The sum over k of a vector of packed[k], in four interleaved chains.
 template <class R>
-void add_column_sums(const R* packed, Index K, int M, R* sums) {
-    for (int lane = 0; lane < M; lane += Vec<R>::size) {
-        V<R> part[4] = {all(R(0)), all(R(0)), all(R(0)), all(R(0))};
-        Index k = 0;
-        for (; k + 4 <= K; k += 4)
-            unroll<4>([&](auto i) { part[i] = ei::padd(part[i], load(packed + (k + i) * kPack<R> + lane)); });
-        for (; k < K; ++k) part[0] = ei::padd(part[0], load(packed + k * kPack<R> + lane));
-        const V<R> sum = ei::padd(ei::padd(part[0], part[1]), ei::padd(part[2], part[3]));
-        store_lanes(sums + lane, ei::padd(load_lanes(sums + lane, M - lane), sum), M - lane);
-    }
+BPTT_INLINE Lanes<R> column_sum(const R* packed, Index K) {
+    V<R> part[4] = {all(R(0)), all(R(0)), all(R(0)), all(R(0))};
+    Index k = 0;
+    for (; k + 4 <= K; k += 4)
+        unroll<4>([&](auto i) { part[i] = ei::padd(part[i], load(packed + (k + i) * kPack<R>)); });
+    for (; k < K; ++k) part[0] = ei::padd(part[0], load(packed + k * kPack<R>));
+    return {ei::padd(ei::padd(part[0], part[1]), ei::padd(part[2], part[3]))};
 }
 
-// Packs depth rows of delta: the columns of some tiles of the block's `heights`, each tile's by themselves.
+// sums[i] += sum over k of packed[k][i].
 template <class R>
-void pack_tiles(const R* const* delta, Index depth, const OuterBlock<R>& block, Range tiles, Index heights,
-                R* space) {
+void add_column_sums(const R* packed, Index K, int M, R* sums) {
+    for (int lane = 0; lane < M; lane += Vec<R>::size)
+        store_lanes(sums + lane, ei::padd(load_lanes(sums + lane, M - lane), column_sum(packed + lane, K).v),
+                    M - lane);
+}
+
+// Packs depth rows of delta: the columns of some of the block's tiles, each tile's by themselves.
+template <class R>
+BPTT_SHARED void pack_tiles(const R* const* delta, Index depth, const OuterBlock<R>& block, Range tiles,
+                            R* space) {
     constexpr Index W = Vec<R>::size;
     Range rows[kColumnGroup];
-    for (Index t = tiles.first; t < tiles.last; ++t) rows[t - tiles.first] = share(block.count, t, heights);
+    for (Index t = tiles.first; t < tiles.last; ++t)
+        rows[t - tiles.first] = share(block.count, t, block.tiles());
     for (Index k = 0; k < depth; ++k) {
         const R* const from = delta[k] + block.column;
         for (Index t = 0; t < tiles.count(); ++t) {
             const int M = static_cast<int>(rows[t].count());
-            R* const to = space + t * kColumnTile<R> + k * kPack<R>;
+            R* const to = space + (t * depth + k) * kPack<R>;
             unroll<kPack<R> / W>([&](auto i) {
                 constexpr int lane = decltype(i)::value * W;
                 store(to + lane, lane < M ? load_lanes(from + rows[t].first + lane, M - lane) : all(R(0)));
@@ -113,7 +117,7 @@ void outer_group(const OuterBlock<R>& block, Range tiles_of_group, Range mine, c
     const Index heights = block.tiles(), group = tiles_of_group.count();
     for (Index k0 = 0; k0 < K; k0 += kDepth) {
         const Index depth = smaller(kDepth, K - k0);
-        pack_tiles(delta + k0, depth, block, tiles_of_group, heights, space);
+        pack_tiles(delta + k0, depth, block, tiles_of_group, space);
         for (Index place = mine.first / group; place * group < mine.last; ++place) {
             const Index of_first = block.target[0].right->panels.count;
             const OuterTarget<R>& target = block.target[place < of_first ? 0 : 1];
@@ -125,7 +129,7 @@ void outer_group(const OuterBlock<R>& block, Range tiles_of_group, Range mine, c
             for (Index t = part.first; t < part.last; ++t) {
                 const Range rows = share(block.count, tiles_of_group.first + t, heights);
                 const int M = static_cast<int>(rows.count());
-                const R* const packed = space + t * kColumnTile<R>;
+                const R* const packed = space + t * depth * kPack<R>;
                 R* to[kTallest];
                 for (int r = 0; r < M; ++r) to[r] = target.weight + (rows.first + r) * target.stride;
                 tiles<R, true>(M, right, p, p + 1, k0, depth, &packed, to, Into::sum);

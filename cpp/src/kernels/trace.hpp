@@ -13,8 +13,8 @@ public:
     GradientTrace(const Loop& loop, const kernels::TraceArgs<R>& args)
         : loop_(loop),
           args_(args),
-          steps_(args.norms != nullptr ? 1 : 0, args, loop.a_.dims, loop.blocks_, loop.block_count_,
-                 &loop.right_x_, loop.chunk_, loop.threads_) {}
+          steps_(args.norms != nullptr ? 1 : 0, args, loop.a_.dims, loop.sequences_, loop.blocks_,
+                 loop.block_count_, &loop.right_x_, loop.chunk_, loop.threads_) {}
 
     bool wants_handed() const { return args_.recurrent != nullptr; }
     bool wants_norms() const { return args_.norms != nullptr; }
@@ -23,16 +23,19 @@ public:
     BPTT_SHARED void note_handed(Index t, Index n, Range units) const {
         const Index H = loop_.H_, at = (t * loop_.N_ + n) * H;
         const R* const dh = loop_.a_.dh + n * H;
-        for (Index j = units.first; j < units.last; ++j) args_.recurrent[at + j] = dh[j];
         if constexpr (Cell::has_c) {
-            if (args_.c == nullptr) return;
-            const R *dy = loop_.dy_row(t, n, n), *gates = loop_.gate_row(t, n), *c_now = loop_.c(t + 1, n),
+            const R *dy = loop_.dy_row(t, n, n), *gates = loop_.gate_row(t, n), *h = loop_.h(t + 1, n),
                     *dc = loop_.a_.dc + n * H;
-            for_each_vector<R>(units, [&](int, auto get, auto put) {
+            for_each_whole_vector<R>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
                 Lanes<R> a[Cell::columns];
                 unroll<Cell::columns>([&](auto i) { a[i] = get(gates + i * H); });
-                put(args_.c + at, Cell::whole_dc(a, get(c_now), get(dy) + get(dh), get(dc)));
+                const Lanes<R> handed = get(dh);
+                put(args_.recurrent + at, handed);
+                put(args_.c + at, Cell::whole_dc(a, get(h), get(dy) + handed, get(dc)));
             });
+        } else {
+            for_each_whole_vector<R>(
+                units, [&](int, auto get, auto put) BPTT_ALWAYS { put(args_.recurrent + at, get(dh)); });
         }
     }
 
@@ -43,8 +46,7 @@ public:
         const StepNorms<R>& steps = steps_[0];
         const auto& sequences = loop_.sequences_;
         if (steps.by_product()) {
-            steps.sum(
-                delta, K, t0, t1, [&](Index t) { return sequences.alive(t); }, thread, loop_.threads_, space);
+            steps.sum(delta, K, t0, t1, thread, loop_.threads_);
             barrier.wait();
         } else {
             outer_sum(loop_.blocks_, loop_.block_count_, delta, K, thread, loop_.threads_, space);

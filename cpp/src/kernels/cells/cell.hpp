@@ -16,7 +16,7 @@
 //                                                 last phase makes c where there is one, else h
 //   output(a, c)                                  where has_c: h (columns and `kept` must then be the same)
 //   backward<p>(a, states, dh, dc, delta, pass)   for p = phases-1 .. 0, each followed by its product
-//   whole_dc(a, c, dh, dc)                        where has_c: dL/dc_t from dL/dh_t and what c_{t+1} hands
+//   whole_dc(a, h, dh, dc)                        where has_c: dL/dc_t from dL/dh_t and what c_{t+1} hands
 //   back
 //
 // In `backward`, dh is the whole dL/dh; dc is dL/dc_t and becomes dL/dc_{t-1}; delta[column] is dL/da;

@@ -40,10 +40,12 @@ struct Lstm {
         dc = whole_dc * f;
     }
 
-    // dL/dc_t, both what c_{t+1} hands back and what comes through h_t.
+    // dL/dc_t, both what c_{t+1} hands back and what comes through h_t. tanh c is h / o; an o that is not
+    // normal hides it, and nothing comes through.
     template <class R>
-    BPTT_INLINE static Lanes<R> whole_dc(const Lanes<R> (&a)[columns], Lanes<R> c, Lanes<R> dh, Lanes<R> dc) {
-        const Lanes<R> tanh_c = tanh(c);
+    BPTT_INLINE static Lanes<R> whole_dc(const Lanes<R> (&a)[columns], Lanes<R> h, Lanes<R> dh, Lanes<R> dc) {
+        constexpr R least = sizeof(R) == 4 ? R(1.17549435e-38) : R(2.2250738585072014e-308);
+        const Lanes<R> tanh_c = h / maximum(Lanes<R>(least), a[3]);
         return fma(dh * a[3], fnma(tanh_c, tanh_c, Lanes<R>(R(1))), dc);
     }
 };
