@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import Row, ceiling, over_needed, over_share, peak
+from common import Row, ceiling, over_needed, peak
 
 from bptt.bench import geometric_mean
 
@@ -63,8 +63,8 @@ ABOUT = {
     "lengths": "The training step of sequences of different lengths, `filled` of all steps being "
     "valid; the column bptt is with `lengths`. FLOP and bytes are of the valid steps. `over share` "
     "is what bptt costs, beyond a fixed overhead (that of a call whose lengths are all 0), over "
-    "`filled` times what it costs padded. With quartiles it is the median over turns, in each of "
-    "which the three ran one after the other.",
+    "`filled` times what it costs padded. It is the median over turns, in each of which "
+    "the three ran one after the other.",
     "memory": "The peak of resident memory during one training step above what stands when the "
     "inputs are there, each in a process of its own, MB. `over needed` is bptt's peak, x and dy "
     "included, over what a step must hold: tape, input and gradients, these being dL/dy (which the "
@@ -178,7 +178,7 @@ def timed(rows: Sequence[Row], fastest: float) -> Iterator[str]:
         shares = row.get("shares", {})
         cells += [f"{shares[kind]:.0%}" if kind in shares else "" for kind in kinds]
         if row["benchmark"] == "lengths":
-            cells.append(share_of(row))
+            cells.append(time_of(row["over_share"], 1))
         body.append(cells)
     head = [*sizes, *(f"{name}, {unit}" for name in names), "ratio"]
     head += ["ceiling", "reached"] * with_ceiling
@@ -188,15 +188,6 @@ def timed(rows: Sequence[Row], fastest: float) -> Iterator[str]:
     ratios = [row["ratio"] for row in rows if "ratio" in row]
     if ratios:
         yield from ["", f"Geometric mean of the ratios: {geometric_mean(ratios):.2f}."]
-
-
-def share_of(row: Row) -> str:
-    """What lengths cost over the valid share, as measured turn by turn; by the medians in results
-    that do not have it."""
-    if "over_share" in row:
-        return time_of(row["over_share"], 1)
-    medians = {name: timing["median"] for name, timing in row["times"].items()}
-    return f"{over_share(medians, row['filled']):.2f}"
 
 
 def memory(rows: Sequence[Row]) -> Iterator[str]:
