@@ -264,27 +264,33 @@ def backward(
     dh: Array | None = None,
     dc: Array | None = None,
     reduction: str = "sum",
+    handed: complex = 1.0,
 ) -> Gradients:
-    """Gradients from dL/dy (T, N, H) and dL/d(final state) (N, H); what is None is zero."""
+    """Gradients from dL/dy (T, N, H) and dL/d(final state) (N, H); what is None is zero.
+
+    handed: what all that one step hands back to the step before is multiplied with. The result is
+    a polynomial of it, whose coefficient k is what was handed back k times.
+    """
     policy, x, weights = tape.cell, tape.x, tape.weights
+    dtype = np.complex128 if np.iscomplexobj(handed) else x.dtype
     T, N, D = x.shape
     G, H = policy.gates, weights.weight_hh.shape[1]
     W_ih, W_hh = weights.weight_ih.reshape(G, H, D), weights.weight_hh.reshape(G, H, H)
-    dW_ih, dW_hh = np.zeros_like(W_ih), np.zeros_like(W_hh)
-    db_ih, db_hh = np.zeros((G, H), x.dtype), np.zeros((G, H), x.dtype)
-    dx = np.zeros_like(x)
+    dW_ih, dW_hh = np.zeros_like(W_ih, dtype), np.zeros_like(W_hh, dtype)
+    db_ih, db_hh = np.zeros((G, H), dtype), np.zeros((G, H), dtype)
+    dx = np.zeros_like(x, dtype)
     # dL/dh_t as step t+1 hands it back. A sequence that has ended waits with its final state's.
-    dh = np.zeros((N, H), x.dtype) if dh is None else dh
-    dc = np.zeros((N, H), x.dtype) if dc is None else dc
+    dh = np.zeros((N, H), dtype) if dh is None else dh
+    dc = np.zeros((N, H), dtype) if dc is None else dc
 
     for t in reversed(range(T)):
         a, s, alive, fresh = tape.a[t], tape.around(t), tape.alive(t), tape.reset[t][:, None]
-        delta = np.zeros_like(a)
+        delta = np.zeros_like(a, dtype)
         back, dc_prev = dh + (0 if dy is None else dy[t]), dc
         for p in reversed(range(policy.phases)):
             back, dc_prev = policy.backward(p, a, s, back, dc_prev, delta)
             source = s.h_prev if p == 0 else a[policy.source_column[p]]
-            through = np.zeros_like(back)
+            through = np.zeros_like(back, dtype)
             for g in range(G):
                 if policy.phase_of[g] == p:
                     d = np.where(alive, delta[policy.hh_column[g]], 0)
@@ -301,8 +307,8 @@ def backward(
             db_ih[g] += d.sum(axis=0)
             dx[t] += d @ W_ih[g]
         # Nothing goes back through a reset.
-        dh = np.where(alive, np.where(fresh, 0, back), dh)
-        dc = np.where(alive, np.where(fresh, 0, dc_prev), dc)
+        dh = np.where(alive, np.where(fresh, 0, handed * back), dh)
+        dc = np.where(alive, np.where(fresh, 0, handed * dc_prev), dc)
 
     counts = {"sum": 1, "mean": tape.lengths.sum(), "mean_sequences": (tape.lengths > 0).sum()}
     count = max(1, int(counts[reduction]))

@@ -1,9 +1,9 @@
 """The gradient's way through time, by brute force, and the same gradient without going back at all.
 
-It stands on the reference (never on bptt). `windows` truncates one loss at a time; `rtrl`
-(real-time recurrent learning, Williams & Zipser 1989) carries d(state)/d(W_hh) forward
-instead: its one-step derivatives are complex steps (Squire & Trapp 1998) through formulas of
-its own, so that it shares nothing with a backward pass.
+It stands on the reference (never on bptt). `windows` truncates one loss at a time, `lags`
+counts how often a gradient was handed on; `rtrl` (real-time recurrent learning, Williams & Zipser
+1989) carries d(state)/d(W_hh) forward instead: its one-step derivatives are complex steps (Squire &
+Trapp 1998) through formulas of its own, so that it shares nothing with a backward pass.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import reference
+import reference_layers
 
 Array = NDArray[Any]
 
@@ -76,6 +77,27 @@ def _run(
         tapes.append(tape)
         x = np.concatenate([y0, y1])
     return tapes
+
+
+def lags(
+    stack: reference_layers.Stack,
+    x: Array,
+    dy: Array,
+    lengths: Array | None = None,
+    reset: Array | None = None,
+) -> list[Array]:
+    """Of each layer and direction all parts (k, G*H, H) of dW_hh that were handed on k times.
+
+    The gradient is a polynomial of what each handing-on is multiplied with. Its values at the roots
+    of unity are the discrete Fourier transform of its coefficients. dy is dL/dy of the top layer.
+    """
+    *_, kept = stack.forward(x, None, None, lengths, reset)
+    count = len(stack.weights) * (len(x) - 1) + 1  # each layer may turn and go through all steps
+    values = [
+        [grads.weight_hh for grads in stack.backward(kept, dy, handed=root)[3]]
+        for root in np.exp(-2j * np.pi * np.arange(count) / count)
+    ]
+    return [np.fft.ifft(np.array(its), axis=0).real for its in zip(*values, strict=True)]
 
 
 # ---- real-time recurrent learning ----------------------------------------------------------------

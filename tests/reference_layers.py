@@ -61,12 +61,17 @@ def forward(
 
 
 def backward(
-    tape: Tape, dy: Array | None, dh: Array | None, dc: Array | None, reduction: str = "sum"
+    tape: Tape,
+    dy: Array | None,
+    dh: Array | None,
+    dc: Array | None,
+    reduction: str = "sum",
+    handed: complex = 1.0,
 ) -> reference.Gradients:
     lengths = tape.tape.lengths
     if tape.reverse and dy is not None:
         dy = turned(dy, lengths)
-    grads = reference.backward(tape.tape, dy, dh, dc, reduction)
+    grads = reference.backward(tape.tape, dy, dh, dc, reduction, handed)
     if tape.reverse:
         grads.x = turned(grads.x, lengths)
     return grads
@@ -117,9 +122,15 @@ class Stack:
         return x, np.stack(hs), None if cs[0] is None else np.stack(cs), (tapes, scales)
 
     def backward(
-        self, kept: Any, dy: Array | None = None, dh: Array | None = None, dc: Array | None = None
+        self,
+        kept: Any,
+        dy: Array | None = None,
+        dh: Array | None = None,
+        dc: Array | None = None,
+        handed: complex = 1.0,
     ) -> tuple[Array, Array, Array | None, list[reference.Gradients]]:
-        """dL/dx, dL/d(initial h and c), and the gradients of each layer and direction."""
+        """dL/dx, dL/d(initial h and c), and the gradients of each layer and direction. handed: as
+        `reference.backward`'s."""
         tapes, scales = kept
         D = len(self.weights[0])
         found: list[Any] = [None] * len(tapes)
@@ -133,6 +144,7 @@ class Stack:
                     None if dy is None else dy[..., direction * H : (direction + 1) * H],
                     None if dh is None else dh[i],
                     None if dc is None else dc[i],
+                    handed=handed,
                 )
                 dx = dx + found[i].x
             dy = dx * scales[layer - 1] if layer > 0 and scales is not None else dx

@@ -295,14 +295,6 @@ def test_a_ledger_refuses_what_it_cannot_follow() -> None:
     its.back(2, n.dy, False, False)
     with pytest.raises(ValueError, match=r"first is 3, expected 0 <= first <= 2"):
         its.back(3, n.dy, False, False)
-    w = n.weights
-    *_, reverse = _core.forward(
-        "gru", n.x, *vars(w).values(), None, None, None, None, True, reverse=True
-    )
-    with pytest.raises(ValueError, match="Ledger: tape runs in reverse"):
-        _core.Ledger(reverse, 1, 1, False)
-    with pytest.raises(ValueError, match="gru_backward: tape runs in reverse"):
-        _core.backward_traced(reverse, None, None, None, False)
     bptt.gru_backward(tape, n.dy)
     with pytest.raises(ValueError, match="tape was consumed"):
         its.back(0, n.dy, False, False)

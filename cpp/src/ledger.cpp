@@ -8,8 +8,13 @@
 namespace bptt {
 
 template <class R>
-Ledger<R>::Ledger(const Tape<R>& tape, Index max_lag, Index groups, bool only_c)
-    : tape_(tape), max_lag_(max_lag), groups_(groups), only_c_(only_c), at_(tape.dims.T) {
+Ledger<R>::Ledger(const Tape<R>& tape, Index max_lag, Index groups, bool only_c, bool both_ways)
+    : tape_(tape),
+      max_lag_(max_lag),
+      groups_(groups),
+      only_c_(only_c),
+      both_ways_(both_ways),
+      at_(tape.dims.T) {
     validate::ledger(validate::Caller("Ledger"), tape, max_lag, groups, only_c);
     const Index N = tape.dims.N, H = tape.dims.H;
     dh_ = zeros<R>({max_lag + 2, N, H});
@@ -42,7 +47,7 @@ typename Ledger<R>::Part Ledger<R>::back(Index first, View<const R> dy, bool by_
              tape_.weights.weight_hh.data,
              tape_.steps.lengths.data,
              tape_.steps.reset.data,
-             false,
+             tape_.steps.reverse,
              tape_.h.data(),
              tape_.c.data(),
              tape_.gates.data(),
@@ -58,9 +63,19 @@ typename Ledger<R>::Part Ledger<R>::back(Index first, View<const R> dy, bool by_
              groups_,
              by_slots,
              only_c_,
+             both_ways_,
              part.map.data()});
     at_ = first;
     return part;
+}
+
+template <class R>
+typename Ledger<R>::Sums Ledger<R>::sums() const {
+    const Index parts = max_lag_ + 2, size = weight_hh_.elements() / (groups_ * parts);
+    Sums sums{zeros<double>({parts, 2}), zeros<double>({parts, groups_, 2})};
+    detail::table<kernels::LedgerTable<R>>().sums({groups_, parts, size, weight_hh_.data(), sums.lag.data(),
+                                                   sums.rest.data(), static_cast<int>(get_num_threads())});
+    return sums;
 }
 
 template class Ledger<float>;

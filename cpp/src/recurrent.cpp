@@ -112,9 +112,6 @@ Gradients<R> backward(Tape<R>& tape, View<const R> dy, const State<R>& dstate, R
                       bool retain, Trace<R>* trace) {
     const Dims& dims = tape.dims;
     validate::backward(caller(tape.cell, "_backward"), tape, dy, dstate);
-    if (trace != nullptr && tape.steps.reverse)
-        caller(tape.cell, "_backward")
-            .fail("tape runs in reverse, expected one that runs forward to be traced");
     Gradients<R> grads = detail::new_gradients(tape, dstate);
     if (trace != nullptr)
         make_room(*trace, dims, cell_gates(tape.cell), cell_has_c(tape.cell), tape.steps.lengths.given);

@@ -166,7 +166,6 @@ void ledger(const Caller& caller, const Tape<R>& tape, Index max_lag, Index grou
     if (!tape.h) caller.fail("tape is empty");
     if (tape.consumed)
         caller.fail("tape was consumed by an earlier backward call; call that one with retain=True");
-    if (tape.steps.reverse) caller.fail("tape runs in reverse, expected one that runs forward");
     if (max_lag < 0 || max_lag >= std::max<Index>(tape.dims.T, 1))
         caller.fail("max_lag is " + std::to_string(max_lag) +
                     ", expected 0 <= max_lag < T = " + std::to_string(tape.dims.T));

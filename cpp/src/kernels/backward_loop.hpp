@@ -160,10 +160,10 @@ protected:
             const Index from = lags_.dy_row(t, n, row);
             return from < 0 ? zeros_.data() : a_.dy + from * H_;
         }
-        return a_.dy + (place(t, n) * N_ + n) * H_;
+        return a_.dy + (place(t) * N_ + n) * H_;
     }
-    BPTT_INLINE Index place(Index t, Index n) const { return sequences_.place(t, n); }
-    BPTT_INLINE const R* gate_row(Index t, Index n) const { return a_.gates + (place(t, n) * N_ + n) * row_; }
+    BPTT_INLINE Index place(Index t) const { return sequences_.place(t); }
+    BPTT_INLINE const R* gate_row(Index t, Index n) const { return a_.gates + (place(t) * N_ + n) * row_; }
     BPTT_INLINE bool is_reset(Index t, Index n) const {
         return a_.reset != nullptr && sequences_.is_reset(a_.reset, t, n);
     }
@@ -277,7 +277,7 @@ protected:
     template <int phase>
     BPTT_INLINE void pointwise(Index t, Index row, Range units) const {
         const Index n = lags_.sequence(row);
-        const Index after = sequences_.slot_after(t, n);
+        const Index after = sequences_.slot_after(t);
         const BackwardRows<R> step{delta_row(t, row),
                                    Cell::kept > 0 ? gate_row(t, n) : nullptr,
                                    h_before(t, n),
@@ -309,7 +309,7 @@ protected:
             for (Index i = 0, alive = rows.alive(t); i < alive; ++i, ++k) body(k, t, rows.at(i));
         return k;
     }
-    BPTT_INLINE const R* x_row(Index t, Index n) const { return a_.x + (place(t, n) * N_ + n) * D_; }
+    BPTT_INLINE const R* x_row(Index t, Index n) const { return a_.x + (place(t) * N_ + n) * D_; }
     // What W_hh is multiplied with in a phase.
     BPTT_INLINE const R* source_row(int phase, Index t, Index n) const {
         return phase == 0 ? h_before(t, n) : gate_row(t, n) + Cell::source_column[phase] * H_;
@@ -322,7 +322,7 @@ protected:
         const int part = by_units_ ? thread : 0, parts = by_units_ ? threads_ : 1;
         const Index K = each_row(own.rows, t0, t1, [&](Index k, Index t, Index n) {
             own.delta[k] = delta_row(t, n) + window.first * H_;
-            own.to[k] = a_.dx + (place(t, n) * N_ + n) * D_;
+            own.to[k] = a_.dx + (place(t) * N_ + n) * D_;
         });
         const Range mine = share(K, part, parts);
         const Panels<R>& b = ih_.panels();
@@ -330,7 +330,7 @@ protected:
                 own.packed.data());
         for (Index t = t0; t < t1; ++t)
             for (Index i = own.rows.alive(t) + part; i < own.rows.count(); i += parts)
-                fill<R>(a_.dx + (t * N_ + own.rows.at(i)) * D_, D_, R(0));
+                fill<R>(a_.dx + (place(t) * N_ + own.rows.at(i)) * D_, D_, R(0));
     }
 
     // dW_ih, dW_hh and the biases' gradients of a chunk.

@@ -18,18 +18,7 @@ public:
     }
 
 private:
-    // A vector of R in double: one vector, or two.
-    static constexpr int kParts = sizeof(R) == sizeof(double) ? 1 : 2;
-    struct Wide {
-        Lanes<double> part[kParts];
-        Wide() = default;
-        BPTT_INLINE explicit Wide(Lanes<R> x) {
-            if constexpr (kParts == 1)
-                part[0] = x;
-            else
-                widen(x.v, part[0].v, part[1].v);
-        }
-    };
+    using Wide = WideLanes<R>;
 
     template <int height, class Result>
     static void of_rows(const R* const* rows, Index i, Range columns, Result& result) {
@@ -48,7 +37,7 @@ private:
             unroll<height>([&](auto a) BPTT_ALWAYS {
                 const Wide left(get(rows[i + a]));
                 unroll<width>([&](auto b) BPTT_ALWAYS {
-                    unroll<kParts>([&](auto p) BPTT_ALWAYS {
+                    unroll<Wide::kParts>([&](auto p) BPTT_ALWAYS {
                         sum[a][b] = fma(left.part[p], right[b].part[p], sum[a][b]);
                     });
                 });

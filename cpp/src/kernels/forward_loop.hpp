@@ -85,10 +85,10 @@ private:
 
     // t0: where the chunk begins.
     BPTT_INLINE R* working_row(Index t, Index t0, Index n) const {
-        return a_.gates != nullptr ? a_.gates + (place(t, n) * N_ + n) * row_
+        return a_.gates != nullptr ? a_.gates + (place(t) * N_ + n) * row_
                                    : work_.data() + ((t - t0) * N_ + n) * row_;
     }
-    BPTT_INLINE Index place(Index t, Index n) const { return sequences_.place(t, n); }
+    BPTT_INLINE Index place(Index t) const { return sequences_.place(t); }
     BPTT_INLINE R* h(Index slot, Index n) const { return a_.h + (slot * N_ + n) * H_; }
     BPTT_INLINE R* c(Index slot, Index n) const { return a_.c + ((a_.keep ? slot * N_ : 0) + n) * H_; }
     // The states that step t starts from: those of before, or zero after a reset.
@@ -112,7 +112,7 @@ private:
         for (Index t = t0; t < t1; ++t)
             for (Index i = 0, alive = own.rows.alive(t); i < alive; ++i, ++m) {
                 const Index n = own.rows.at(i);
-                own.from[m] = a_.x + (place(t, n) * N_ + n) * D_;
+                own.from[m] = a_.x + (place(t) * N_ + n) * D_;
                 own.to[m] = working_row(t, t0, n);
             }
         const Panels<R>& b = weights.ih.panels();
@@ -141,7 +141,7 @@ private:
     template <int phase>
     BPTT_INLINE void pointwise(Index t, Index n, R* row, Range units) const {
         const R* const h_prev = h_before(t, n);
-        const Index after = sequences_.slot_after(t, n);
+        const Index after = sequences_.slot_after(t);
         forward_pointwise<Cell, phase>(H_, units, row, h_prev, Cell::has_c ? c_before(t, n) : h_prev,
                                        h(after, n), Cell::has_c ? c(after, n) : nullptr);
     }
@@ -150,7 +150,7 @@ private:
     void clear_ended(Index t, const Rows& rows, Range units) const {
         for (Index i = rows.alive(t); i < rows.count(); ++i) {
             const Index n = rows.at(i);
-            fill<R>(h(sequences_.slot_after(t, n), n) + units.first, units.count(), R(0));
+            fill<R>(h(sequences_.slot_after(t), n) + units.first, units.count(), R(0));
         }
     }
 

@@ -9,6 +9,7 @@
 #include "kernels/dense_step.hpp"
 #include "kernels/forward_loop.hpp"
 #include "kernels/ledger_loop.hpp"
+#include "kernels/ledger_sums.hpp"
 #include "kernels/losses.hpp"
 #include "kernels/optim.hpp"
 #include "kernels/single_step.hpp"
@@ -40,6 +41,11 @@ void ledger(const kernels::LedgerArgs<R>& args) {
     LedgerLoop<Cell, R>(args).run();
 }
 
+template <class R>
+void ledger_sums(const kernels::LedgerSumsArgs<R>& args) {
+    LedgerSums<R>(args).run();
+}
+
 template <class Cell, class R>
 void* stream_new(const kernels::StreamArgs<R>& args) {
     return new StreamStep<Cell, R>(args);
@@ -67,7 +73,7 @@ struct List {
     }
     template <class R>
     static constexpr kernels::LedgerTable<R> ledger_table() {
-        return {{ledger<Cells, R>...}};
+        return {{ledger<Cells, R>...}, ledger_sums<R>};
     }
     template <class R>
     static constexpr kernels::StreamTable<R> stream_table() {

@@ -13,9 +13,10 @@ namespace bptt::BPTT_SET {
 // The sequences from longest to shortest and how many of them are alive at each step. Without lengths
 // all are, in their own order.
 //
-// The loops count the steps in the order in which they are taken. Where step t of a sequence stands in the
-// caller's arrays, and between which slots of the states, is said here: in reverse it is the sequence's
-// t-th step from its end, and goes from the slot above to the slot below.
+// The loops count the steps in the order in which they are taken. Where step t stands in the caller's arrays,
+// and between which slots of the states, is said here: in reverse it is the t-th step from T, and goes from
+// the slot above to the slot below. So the sequences stand beside each other in time either way: forward
+// they end one after the other, and in reverse they begin so.
 class Sequences {
 public:
     BPTT_SHARED Sequences(const Dims& dims, const std::int64_t* lengths, bool reverse)
@@ -36,21 +37,19 @@ public:
     }
 
     BPTT_INLINE bool given() const { return given_; }
-    BPTT_INLINE Index alive(Index t) const { return given_ ? alive_[t] : N_; }
+    BPTT_INLINE Index alive(Index t) const { return given_ ? alive_[place(t)] : N_; }
     BPTT_INLINE Index at(Index place) const { return given_ ? order_[place] : place; }
 
-    // Where step t of sequence n stands; beyond its end every step stands at its own place.
-    BPTT_INLINE Index place(Index t, Index n) const {
-        if (!reverse_) return t;
-        const Index length = given_ ? static_cast<Index>(lengths_[n]) : T_;
-        return t < length ? length - 1 - t : t;
-    }
-    // The slots of the states before and after it. The first step in reverse starts from slot T: slot
-    // length is a shorter sequence's y beyond its end, which is zero.
+    // Where step t stands.
+    BPTT_INLINE Index place(Index t) const { return reverse_ ? T_ - 1 - t : t; }
+    // The slots of the states before and after it. A sequence's first step in reverse starts from slot T:
+    // slot length is a shorter one's y beyond its end, which is zero.
     BPTT_INLINE Index slot_before(Index t, Index n) const {
-        return !reverse_ ? t : t == 0 ? T_ : place(t, n) + 1;
+        if (!reverse_) return t;
+        const Index slot = place(t) + 1;
+        return given_ && slot == static_cast<Index>(lengths_[n]) ? T_ : slot;
     }
-    BPTT_INLINE Index slot_after(Index t, Index n) const { return reverse_ ? place(t, n) : t + 1; }
+    BPTT_INLINE Index slot_after(Index t) const { return reverse_ ? place(t) : t + 1; }
     // Whether a reset stands between this step and the one taken before it: reset[t] parts step t from
     // step t-1, whichever of them comes first.
     BPTT_INLINE bool is_reset(const bool* reset, Index t, Index n) const {

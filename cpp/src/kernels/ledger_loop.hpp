@@ -3,6 +3,10 @@
 // The rows of gradient are (slot, sequence). What the loss at step s sends back lives in slot s mod (K+1) for
 // the K+1 steps that it is followed, so that nothing ever moves: at step t the slot of loss t is started
 // anew, and slot s mod (K+1) has the lag s-t. One slot more, the last, carries all losses together.
+//
+// A lag is the number of steps that a gradient was handed back, in this layer and those above it. Below a
+// layer of two directions it is no distance in time: there s, step plus lag, is but a name, which may be
+// beyond T.
 #pragma once
 
 #include "kernels/backward_loop.hpp"
@@ -12,14 +16,14 @@ namespace bptt::BPTT_SET {
 // The rows of gradient of one thread that are alive at a step.
 struct LagRows {
     const Sequences* sequences;
-    Index T, N, slots;  // K+1
+    Index end, N, slots;  // s < end; K+1
     Index thread, threads;
     Index* list;
 
     // A sequence's rows stand together: they read the same gates. Each row has the same thread at every step.
     Index alive(Index t) const {
         Index count = 0;
-        const Index alive = sequences->alive(t), last = smaller(t + slots, T);
+        const Index alive = sequences->alive(t), last = smaller(t + slots, end);
         for (Index i = 0; i < alive; ++i) {
             const Index n = sequences->at(i);
             for (Index s = t; s < last; ++s) add(s % slots, i, n, count);
@@ -62,12 +66,15 @@ public:
     static Index listed(Index chunk, Index N) { return larger(chunk * N, kGroupRows); }
     BPTT_INLINE Index sequence(Index row) const { return row % N_; }
     BPTT_INLINE bool only_c() const { return a_.only_c; }
+    // Where a step stands in arrays of the call's steps.
+    BPTT_INLINE Index entry(Index t) const { return a_.reverse ? a_.last - 1 - t : t - a_.first; }
 
     // The row of dy that a row of gradient gets; -1: none.
     BPTT_INLINE Index dy_row(Index t, Index n, Index row) const {
-        if (a_.dy_slots) return (t - a_.first) * rows(N_) + row;
+        if (a_.dy_slots) return entry(t) * rows(N_) + row;
         const Index slot = row / N_;
-        return slot == slots_ || slot == t % slots_ ? t * N_ + n : -1;
+        const Index place = a_.reverse ? a_.dims.T - 1 - t : t;
+        return slot == slots_ || slot == t % slots_ ? place * N_ + n : -1;
     }
 
     void begin(Index t, Index row, const R* dy, R* dh, R* dc, Index H) const {
@@ -81,7 +88,7 @@ public:
         if (a_.map == nullptr) return;
         DoubleSum sum;
         for_each_vector<R>(Range{0, H}, [&](int, auto get, auto) { sum.add_square(get(dy) + get(dh)); });
-        a_.map[((t - a_.first) * slots_ + lag) * N_ + row % N_] = static_cast<R>(__builtin_sqrt(sum.total()));
+        a_.map[(entry(t) * slots_ + lag) * N_ + row % N_] = static_cast<R>(__builtin_sqrt(sum.total()));
     }
 
 private:
@@ -93,7 +100,7 @@ template <class Cell, class R>
 class LedgerLoop : public BackwardLoop<Cell, R, LagsOf<R>> {
     using Base = BackwardLoop<Cell, R, LagsOf<R>>;
     using Base::a_, Base::T_, Base::N_, Base::D_, Base::H_, Base::row_, Base::rows_, Base::threads_;
-    using Base::sequences_, Base::zeros_, Base::ih_, Base::kGates;
+    using Base::sequences_, Base::zeros_, Base::ih_, Base::lags_, Base::kGates;
     using typename Base::Own;
     using typename Base::Right;
 
@@ -101,6 +108,7 @@ public:
     BPTT_SHARED explicit LedgerLoop(const kernels::LedgerArgs<R>& args)
         : Base(args),
           slots_(args.max_lag + 1),
+          end_(args.both_ways ? T_ + slots_ : T_),
           nothing_(row_),
           lists_(threads_, rows_),
           pair_((args.last - args.first) * N_),
@@ -133,7 +141,7 @@ private:
     void loop(int thread, Barrier& barrier) const {
         const auto& weights = this->weights_[0];
         const Own& own = this->own_[thread];
-        const LagRows rows{&sequences_, T_, N_, slots_, thread, threads_, lists_[thread].data()};
+        const LagRows rows{&sequences_, end_, N_, slots_, thread, threads_, lists_[thread].data()};
         weights.pack(H_, a_.weight_hh, own.right.data(), thread, threads_);
         if (a_.dx != nullptr) {
             rows_of_window<Cell>(Cell::ih_column, ih_window<Cell>(), H_, a_.weight_ih, D_, own.right.data());
@@ -178,7 +186,7 @@ private:
             for (Index i = 0; i < m; ++i) {
                 const Index row = rows.at(i0 + i);
                 own.delta[i] = this->delta_row(t, row) + window.first * H_;
-                own.to[i] = a_.dx + ((t - a_.first) * rows_ + row) * D_;
+                own.to[i] = a_.dx + (lags_.entry(t) * rows_ + row) * D_;
             }
             const Panels<R>& b = ih_.panels();
             product(b, 0, b.count, own.delta.data(), own.to.data(), m, own.packed.data());
@@ -190,11 +198,11 @@ private:
         const Index weights = kGates * H_ * H_;
         for (Index b = 0; b < a_.groups; ++b)
             for (Index lag = 0; lag <= slots_; ++lag) {
-                if (lag < slots_ && a_.first + lag >= T_) continue;  // no loss is so far ahead
+                if (lag < slots_ && a_.first + lag >= end_) continue;  // no loss is so far ahead
                 const Index K = each_of_group(b, [&](Index k, Index t, Index n) {
-                    const bool there = lag == slots_ || t + lag < T_;
+                    const bool there = lag == slots_ || t + lag < end_;
                     const Index slot = lag == slots_ ? lag : (t + lag) % slots_;
-                    own.delta[k] = there && (lag == slots_ || sequences_alive(t + lag, n))
+                    own.delta[k] = there && (lag == slots_ || may_reach(t + lag, n))
                                        ? this->delta_row(t, slot * N_ + n)
                                        : nothing_.data();
                 });
@@ -207,8 +215,8 @@ private:
     }
 
     // Whether a loss at step s can have reached sequence n at all.
-    BPTT_INLINE bool sequences_alive(Index s, Index n) const {
-        return a_.lengths == nullptr || s < static_cast<Index>(a_.lengths[n]);
+    BPTT_INLINE bool may_reach(Index s, Index n) const {
+        return a_.lengths == nullptr || a_.reverse || a_.both_ways || s < static_cast<Index>(a_.lengths[n]);
     }
 
     // dW_hh's blocks: gates of one phase that are neighbours.
@@ -226,7 +234,7 @@ private:
         return count;
     }
 
-    const Index slots_;
+    const Index slots_, end_;
     const Space<R> nothing_;
     const Each<List> lists_;
     const Space<StepOf> pair_;  // step and sequence, group after group

@@ -211,7 +211,8 @@ private:
         if (whole == nullptr) return;
         const Index columns = target.right->columns, row = first_row(target) + tile.rows.first;
         for (Index t = steps.first, k = 0; t < steps.last; k += sequences_.alive(t++))
-            only(t, k, tile, p, left, K).add_to(whole + (t * GH_ + row) * columns + column, columns);
+            only(t, k, tile, p, left, K)
+                .add_to(whole + (sequences_.place(t) * GH_ + row) * columns + column, columns);
     }
 
     // After all panels: the sum of each step's squares. lanes: what sum_panel added to.
@@ -247,7 +248,7 @@ private:
             left += m * kPack<R>;
             for (int i = 0; trace_.bias_hh != nullptr && i < block.targets; ++i) {
                 R* const its = kind(block.target[i]) == 0 ? trace_.bias_ih : trace_.bias_hh;
-                add(sums, tile.rows, its + t * GH_ + first_row(block.target[i]));
+                add(sums, tile.rows, its + sequences_.place(t) * GH_ + first_row(block.target[i]));
             }
         }
         for (int i = 0; i < block.targets; ++i)
@@ -301,7 +302,8 @@ private:
     }
 
     void roots(const double (&squares)[4], Index t) const {
-        for (int i = 0; i < 4; ++i) trace_.norms[4 * t + i] = __builtin_sqrt(larger(squares[i], 0.0));
+        for (int i = 0; i < 4; ++i)
+            trace_.norms[4 * sequences_.place(t) + i] = __builtin_sqrt(larger(squares[i], 0.0));
     }
 
     static constexpr Index kLanes = Vec<R>::size;

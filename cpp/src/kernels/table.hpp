@@ -55,6 +55,7 @@ struct BackwardArgs {
 
 // Rows of gradient are (slot, n) for slot = 0..max_lag+1. Slot s mod (max_lag+1) is what the loss at step s
 // sends back, slot max_lag+1 what all losses do. dh, dc are (max_lag+2, N, H), and stay from call to call.
+// Steps are counted as they are taken; arrays of the call's steps have them in the order of time.
 template <class R>
 struct LedgerArgs {
     Dims dims;
@@ -62,17 +63,18 @@ struct LedgerArgs {
     const R *weight_ih, *weight_hh;
     const std::int64_t* lengths;  // or null
     const bool* reset;            // or null
-    bool reverse;                 // false: a ledger goes forward in time
-    const R *h, *c, *gates;       // the tape
-    const R* dy;                  // (T, N, H); with dy_slots (last-first, max_lag+2, N, H); or null
-    R* dx;                        // (last-first, max_lag+2, N, D), or null
+    bool reverse;
+    const R *h, *c, *gates;  // the tape
+    const R* dy;             // (T, N, H); with dy_slots (last-first, max_lag+2, N, H); or null
+    R* dx;                   // (last-first, max_lag+2, N, D), or null
     R *dh, *dc;
     R* dweight_hh;  // (groups, max_lag+2, G*H, H): entry k of lag k, the last of all; added to
     int threads;
     Index first, last;  // the steps: first <= t < last; the call before ended at `last`
     Index max_lag, groups;
     bool dy_slots, only_c;
-    R* map;  // (last-first, max_lag+1, N): |dL_{t+k}/dh_t|; zeroed; or null
+    bool both_ways;  // whether a lag may be more than there are steps ahead
+    R* map;          // (last-first, max_lag+1, N): |dL_{t+k}/dh_t|; zeroed; or null
 };
 
 // A stream's prepared weights are the kernel's own object, made and ended by it.
@@ -129,9 +131,19 @@ struct BackwardTable {
     void (*backward[kCells])(const Calls<BackwardArgs<R>>&);
 };
 
+// See bptt::Ledger::Sums, whose arrays lag and rest are.
+template <class R>
+struct LedgerSumsArgs {
+    Index groups, parts, size;  // parts: max_lag+2
+    const R* weight_hh;         // (groups, parts, size)
+    double *lag, *rest;         // (parts, 2), (parts, groups, 2)
+    int threads;
+};
+
 template <class R>
 struct LedgerTable {
     void (*ledger[kCells])(const LedgerArgs<R>&);
+    void (*sums)(const LedgerSumsArgs<R>&);
 };
 
 template <class R>

@@ -19,13 +19,13 @@ public:
     bool wants_handed() const { return args_.recurrent != nullptr; }
     bool wants_norms() const { return args_.norms != nullptr; }
 
-    // What step t+1 handed back, and dL/dc_t.
+    // What the step taken after step t handed back, and dL/dc_t.
     BPTT_SHARED void note_handed(Index t, Index n, Range units) const {
-        const Index H = loop_.H_, at = (t * loop_.N_ + n) * H;
+        const Index H = loop_.H_, at = (loop_.place(t) * loop_.N_ + n) * H;
         const R* const dh = loop_.a_.dh + n * H;
         if constexpr (Cell::has_c) {
-            const R *dy = loop_.dy_row(t, n, n), *gates = loop_.gate_row(t, n), *h = loop_.h(t + 1, n),
-                    *dc = loop_.a_.dc + n * H;
+            const R *dy = loop_.dy_row(t, n, n), *gates = loop_.gate_row(t, n),
+                    *h = loop_.h(loop_.sequences_.slot_after(t), n), *dc = loop_.a_.dc + n * H;
             for_each_whole_vector<R>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
                 Lanes<R> a[Cell::columns];
                 unroll<Cell::columns>([&](auto i) { a[i] = get(gates + i * H); });
@@ -73,7 +73,7 @@ private:
             const Index n = loop_.sequences_.at(i);
             for (int g = 0; g < Cell::gates; ++g) {
                 const R* const from = loop_.delta_row(t, n) + Cell::hh_column[g] * H;
-                R* const to = args_.delta + ((t * loop_.N_ + n) * Cell::gates + g) * H;
+                R* const to = args_.delta + ((loop_.place(t) * loop_.N_ + n) * Cell::gates + g) * H;
                 for (Index j = 0; j < H; ++j) to[j] = from[j];
             }
         }

@@ -359,6 +359,21 @@ BPTT_INLINE void widen(V<float> x, V<double>& lower, V<double>& upper) {
 #endif
 }
 
+// A vector of R in double: one vector, or two.
+template <class R>
+struct WideLanes {
+    static constexpr int kParts = sizeof(R) == sizeof(double) ? 1 : 2;
+    Lanes<double> part[kParts];
+
+    WideLanes() = default;
+    BPTT_INLINE explicit WideLanes(Lanes<R> x) {
+        if constexpr (kParts == 1)
+            part[0] = x;
+        else
+            widen(x.v, part[0].v, part[1].v);
+    }
+};
+
 // The sum of all lanes of many vectors, in double.
 class DoubleSum {
 public:

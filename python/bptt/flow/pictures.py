@@ -47,10 +47,12 @@ def lag_map(figure: Any, axes: Any, layer: Any) -> None:
     )
     axes.patch.set(hatch="////", edgecolor="0.85", facecolor="white")  # where there is no such loss
     figure.colorbar(image, ax=axes, label="log10 |dL$_s$/dh$_t$| (loss per unit of h)")
-    axes.set(xlabel="step t", ylabel="lag s - t (steps)")
-    axes.set_title(
-        f"What the loss at s = t + lag sends to h$_t$\n{_map_sentence(layer)}", fontsize=9
-    )
+    difference, loss = ("t - s", "t - lag") if layer.reverse else ("s - t", "t + lag")
+    lag, what = f"lag {difference}", f"What the loss at s = {loss} sends to h$_t$"
+    if layer.both_ways:
+        lag, what = "lag", "What comes to h$_t$ in so many steps, back or ahead"
+    axes.set(xlabel="step t", ylabel=f"{lag} (steps)")
+    axes.set_title(f"{what}\n{_map_sentence(layer)}", fontsize=9)
 
 
 def lag_decay(axes: Any, layer: Any) -> None:
@@ -153,7 +155,8 @@ def _step_sentence(layer: Any) -> str:
     )
     direct = np.linalg.norm(layer.direct.astype(np.float64).reshape(len(size), -1), axis=1)
     more = float(np.mean(size > direct))
-    return f"At {100 * more:.0f} % of the steps more comes from later ones than from now."
+    others = "earlier" if layer.reverse else "later"
+    return f"At {100 * more:.0f} % of the steps more comes from {others} ones than from now."
 
 
 def save(figure: Any, path: Path) -> None:

@@ -43,19 +43,26 @@ class Recommendation(NamedTuple):
 
 @dataclass(repr=False)
 class LayerFlow:
-    """The gradient's way through one recurrent layer. L is the loss, of all steps and sequences.
+    """The gradient's way through one recurrent layer in one direction. L is the loss, of all steps
+    and sequences.
 
     Entry k of what is by lag is the part of dL/dW_hh that travelled exactly k steps back from the
     loss that caused it. Entry k of what is by window is of the gradient truncated to a window of
     `windows[k]` = k+1 steps, which keeps the lags 0..k.
+
+    In reverse a layer hands its gradient to the next step, not to the one before: there step t+1
+    is t-1 in all that follows, and back is ahead in time.
     """
 
-    name: str  #: of the layer in the model, as in its parameters' names; "1.l0" within a stack
+    name: str
+    """Of the layer in the model, as in its parameters' names; "1.l0" within a stack, "1.l0_reverse"
+    of a second direction."""
     cell: str
+    reverse: bool  #: whether it runs from the last step to the first
     direct: Array  #: (T, N, H): of dL/dh_t what comes through y_t: from the loss, or layers above
     recurrent: Array  #: (T, N, H): of dL/dh_t what step t+1 hands back
     dc: Array | None  #: (T, N, H): dL/dc_t, LSTM only
-    h: Array  #: (T+1, N, H): the states; h[0] is the initial one
+    h: Array  #: (T+1, N, H): the states; h[0] (in reverse h[T]) is the initial one
     weight_hh: Array  #: (G*H, H): dL/dW_hh
     valid_steps: int  #: (step, sequence) pairs that count: N*T without lengths
     norms_by_step: Array  #: (T, 4): |dW_ih(t)|, |dW_hh(t)|, |db_ih(t)|, |db_hh(t)|
@@ -66,13 +73,16 @@ class LayerFlow:
     bias_hh_by_step: Array | None = None  #: (T, G*H): db_hh(t)
     delta: Array | None = None  #: (T, N, G*H): dL/d(W_hh h + b_hh), likewise
     # What follows is of the lags; without them it is empty.
+    both_ways: bool = False  #: whether some came through a layer that runs the other way
     norm_by_lag: Array = field(default_factory=lambda: np.zeros(0))  #: (max_lag+1,): |D[k]|
     cosine_by_lag: Array = field(default_factory=lambda: np.zeros(0))  #: of D[k] to dL/dW_hh
     bias_by_window: Array = field(default_factory=lambda: np.zeros(0))  #: |truncated-full|/|full|
     bias_error_by_window: Array = field(default_factory=lambda: np.zeros(0))  #: its standard error
     cosine_by_window: Array = field(default_factory=lambda: np.zeros(0))  #: of truncated to full
     lag_map: Array = field(default_factory=lambda: np.zeros((0, 0)))
-    """(max_lag+1, T): entry [k, t] is |dL_{t+k}/dh_t|, over all sequences; NaN where t+k >= T."""
+    """(max_lag+1, T): entry [k, t] is |dL_{t+k}/dh_t|, over all sequences; NaN where there is no
+    such step. With `both_ways` it is the norm of all that came to h_t in k steps, of which some
+    were back and some ahead."""
     norm_by_lag_through_c: Array | None = None
     """(max_lag+1,), LSTM, where asked for: of the part of D[k] that c alone carried, never through
     this layer's own W_hh."""
@@ -120,13 +130,15 @@ class LayerFlow:
     @property
     def decay(self) -> Array:
         """(max_lag+1,): |dL_s/dh_{s-k}| relative to |dL_s/dh_s|, root mean squares over the losses
-        s that have k steps before them; NaN where those send nothing."""
+        s that have k steps before them (in reverse: after them; with `both_ways`: over all); NaN
+        where those send nothing."""
         with np.errstate(over="ignore"):
             squares = np.square(self.lag_map.astype(np.float64))
         if not len(squares):
             return np.zeros(0)
         arrived = np.nansum(squares, axis=1)
-        sent = np.array([squares[0, k:].sum() for k in range(len(squares))])
+        losses = squares[0, :: -1 if self.reverse else 1]  # in the order in which steps are taken
+        sent = np.array([losses[0 if self.both_ways else k :].sum() for k in range(len(squares))])
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             share: Array = np.sqrt(arrived / sent)
         return share
@@ -177,7 +189,8 @@ class LayerFlow:
         bad = np.flatnonzero(~np.isfinite(size))
         called = f"layer {self.name}" if self.name else "the layer"
         if len(bad):
-            return [f"{called}: dL/dh_t is not finite at step {bad[-1]} and before"]
+            at, beyond = (bad[0], "after") if self.reverse else (bad[-1], "before")
+            return [f"{called}: dL/dh_t is not finite at step {at} and {beyond}"]
         if not self.weight_hh.any():
             return [f"{called}: dL/dW_hh is zero: no window is better than another"]
         decay = self.decay
@@ -196,11 +209,12 @@ class LayerFlow:
                 "loss sent is left"
             )
         if not len(decay) and size.size and size.min() > 0:
-            ratio = size[0] / size[-1]
+            first, last = (len(size) - 1, 0) if self.reverse else (0, len(size) - 1)
+            ratio = size[first] / size[last]
             if ratio > EXPLODED:
                 found.append(
                     f"{called}: gradients explode: |dL/dh_t| is {ratio:.3g} times as large at step "
-                    f"0 as at step {len(size) - 1}"
+                    f"{first} as at step {last}"
                 )
         return found
 

@@ -15,11 +15,20 @@ from bptt.layers.recurrent import Recurrent
 Array: TypeAlias = NDArray[Any]
 
 
+class Direction(NamedTuple):
+    """One direction of a recurrent layer: y's units [first, first + H)."""
+
+    name: str
+    tape: Tape
+    reverse: bool
+    first: int
+
+
 class Recurrence(NamedTuple):
     """One recurrent layer."""
 
     name: str
-    tape: Tape
+    directions: list[Direction]
 
 
 class Map(NamedTuple):
@@ -90,19 +99,23 @@ def stages(layer: Layer, tape: LayerTape, name: str = "") -> list[Stage]:
 
 def _layers(layer: Recurrent, tape: LayerTape, name: str) -> list[Stage]:
     """A recurrent layer's own stack, with the dropout between its layers."""
-    if layer.bidirectional:
-        kind = type(layer).__name__
-        raise ValueError(
-            f"gradient_flow: layer {name or '0'} ({kind}) is bidirectional, expected layers that "
-            "run forward: in both directions a lag would count steps back and steps ahead alike"
-        )
     found: list[Stage] = []
-    for k, its_tape in enumerate(tape.kept.tapes):
+    for k in range(layer.num_layers):
         if k > 0 and tape.kept.masks:
             scale = layer.dtype.type(1 / (1 - layer.dropout))
             found.append(Mask(name, tape.kept.masks[k - 1] * scale))
-        own = f"{name}.l{k}".lstrip(".") if layer.num_layers > 1 else name
-        found.append(Recurrence(own, its_tape))
+        one_of_many = layer.num_layers > 1 or layer.bidirectional
+        own = f"{name}.l{k}".lstrip(".") if one_of_many else name
+        tapes = tape.kept.tapes[k * layer.directions : (k + 1) * layer.directions]
+        found.append(
+            Recurrence(
+                own,
+                [
+                    Direction(own + "_reverse" * d, its_tape, d == 1, d * layer.hidden_size)
+                    for d, its_tape in enumerate(tapes)
+                ],
+            )
+        )
     return found
 
 
