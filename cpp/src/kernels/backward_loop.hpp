@@ -230,7 +230,7 @@ protected:
         const Panels<R>& b = weights.hh[phase].panels();
         for (Index i0 = 0; i0 < alive; i0 += kGroupRows) {
             const Index m = smaller(kGroupRows, alive - i0);
-            if constexpr (phase + 1 == Cell::phases) begin(t, rows, i0, m, weights.units);
+            if constexpr (Lags::any && phase + 1 == Cell::phases) begin(t, rows, i0, m);
             for (Index i = 0; i < m; ++i) pointwise<phase>(t, rows.at(i0 + i), weights.units);
             if (!by_units_) hand_back<phase>(t, rows, i0, m, b, own, window);
         }
@@ -243,15 +243,11 @@ protected:
     }
 
     // Before a step's pointwise pass, while dh and dc are what the step after handed back.
-    BPTT_INLINE void begin(Index t, const Rows& rows, Index i0, Index m, Range units) const {
-        if constexpr (Lags::any) {
-            for (Index i = 0; i < m; ++i) {
-                const Index row = rows.at(i0 + i), n = lags_.sequence(row);
-                lags_.begin(t, row, dy_row(t, n, row), a_.dh + row * H_,
-                            Cell::has_c ? a_.dc + row * H_ : nullptr, H_);
-            }
-        } else if (trace_.wants_handed()) {
-            for (Index i = 0; i < m; ++i) trace_.note_handed(t, rows.at(i0 + i), units);
+    BPTT_INLINE void begin(Index t, const Rows& rows, Index i0, Index m) const {
+        for (Index i = 0; i < m; ++i) {
+            const Index row = rows.at(i0 + i), n = lags_.sequence(row);
+            lags_.begin(t, row, dy_row(t, n, row), a_.dh + row * H_, Cell::has_c ? a_.dc + row * H_ : nullptr,
+                        H_);
         }
     }
 
@@ -286,7 +282,9 @@ protected:
                                    Cell::has_c ? c(after, n) : nullptr,
                                    dy_row(t, n, row),
                                    a_.dh + row * H_,
-                                   Cell::has_c ? a_.dc + row * H_ : nullptr};
+                                   Cell::has_c ? a_.dc + row * H_ : nullptr,
+                                   Lags::any ? nullptr : trace_.handed(t, n),
+                                   Lags::any || !Cell::has_c ? nullptr : trace_.whole_dc(t, n)};
         backward_pointwise<Cell, phase>(H_, units, step);
     }
 

@@ -42,6 +42,7 @@ struct BackwardRows {
     R* delta;
     const R *gates, *h_prev, *h, *c_prev, *c, *dy;
     R *dh, *dc;
+    R *handed, *whole_dc;  // where they are written down: what step t+1 handed back, dL/dc_t; or null
 };
 
 // The cell's pass of one phase over the units of one row.
@@ -69,8 +70,12 @@ BPTT_INLINE void backward_pointwise(Index H, Range units, const BackwardRows<R>&
         else
             Cell::template backward<phase>(a, states, handed, dc, delta, pass = handed);
         unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { put(rows.delta + i * H, delta[i]); });
+        if (first && rows.handed != nullptr) {
+            put(rows.handed, handed);
+            if constexpr (Cell::has_c) put(rows.whole_dc, dc);
+        }
         if constexpr (Cell::passes_h) put(rows.dh, pass);
-        if constexpr (Cell::has_c) put(rows.dc, dc);
+        if constexpr (Cell::has_c) put(rows.dc, Cell::handed_back(a, dc));
     });
 }
 

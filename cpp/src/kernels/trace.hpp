@@ -16,28 +16,11 @@ public:
           steps_(args.norms != nullptr ? 1 : 0, args, loop.a_.dims, loop.sequences_, loop.blocks_,
                  loop.block_count_, &loop.right_x_, loop.chunk_, loop.threads_) {}
 
-    bool wants_handed() const { return args_.recurrent != nullptr; }
     bool wants_norms() const { return args_.norms != nullptr; }
 
-    // What the step taken after step t handed back, and dL/dc_t.
-    BPTT_SHARED void note_handed(Index t, Index n, Range units) const {
-        const Index H = loop_.H_, at = (loop_.place(t) * loop_.N_ + n) * H;
-        const R* const dh = loop_.a_.dh + n * H;
-        if constexpr (Cell::has_c) {
-            const R *dy = loop_.dy_row(t, n, n), *gates = loop_.gate_row(t, n),
-                    *h = loop_.h(loop_.sequences_.slot_after(t), n), *dc = loop_.a_.dc + n * H;
-            for_each_whole_vector<R>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
-                Lanes<R> a[Cell::columns];
-                unroll<Cell::columns>([&](auto i) { a[i] = get(gates + i * H); });
-                const Lanes<R> handed = get(dh);
-                put(args_.recurrent + at, handed);
-                put(args_.c + at, Cell::whole_dc(a, get(h), get(dy) + handed, get(dc)));
-            });
-        } else {
-            for_each_whole_vector<R>(
-                units, [&](int, auto get, auto put) BPTT_ALWAYS { put(args_.recurrent + at, get(dh)); });
-        }
-    }
+    // Where row n of step t writes down what was handed back to it, and dL/dc_t; or null.
+    BPTT_INLINE R* handed(Index t, Index n) const { return row(args_.recurrent, t, n); }
+    BPTT_INLINE R* whole_dc(Index t, Index n) const { return row(args_.c, t, n); }
 
     // In place of outer_sum: dW of a chunk, |dW(t)| of each step, and where asked for the steps' shares and
     // delta. delta: the K rows of the chunk; rows: room for as many; space: kColumnSpace elements.
@@ -67,6 +50,10 @@ public:
     }
 
 private:
+    BPTT_INLINE R* row(R* array, Index t, Index n) const {
+        return array == nullptr ? nullptr : array + (loop_.place(t) * loop_.N_ + n) * loop_.H_;
+    }
+
     void note_delta(Index t) const {
         const Index H = loop_.H_;
         for (Index i = 0, alive = loop_.sequences_.alive(t); i < alive; ++i) {

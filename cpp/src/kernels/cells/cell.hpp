@@ -16,11 +16,10 @@
 //                                                 last phase makes c where there is one, else h
 //   output(a, c)                                  where has_c: h (columns and `kept` must then be the same)
 //   backward<p>(a, states, dh, dc, delta, pass)   for p = phases-1 .. 0, each followed by its product
-//   whole_dc(a, h, dh, dc)                        where has_c: dL/dc_t from dL/dh_t and what c_{t+1} hands
-//   back
+//   handed_back(a, dc)                            where has_c: what of dL/dc_t reaches c_prev
 //
-// In `backward`, dh is the whole dL/dh; dc is dL/dc_t and becomes dL/dc_{t-1}; delta[column] is dL/da;
-// pass is what of dh goes straight to h_prev. For p < phases-1 delta and pass hold what the phases
+// In `backward`, dh is the whole dL/dh; dc is what c_{t+1} handed back and becomes dL/dc_t; delta[column] is
+// dL/da; pass is what of dh goes straight to h_prev. For p < phases-1 delta and pass hold what the phases
 // before have written, and delta[source_column[p+1]] the gradient of phase p+1's source.
 //
 // Layer normalisation, projection, peepholes and recurrent dropout would be further constants here.

@@ -32,21 +32,16 @@ struct Lstm {
                                      Lanes<R>& dc, Lanes<R> (&delta)[columns], Lanes<R>&) {
         const Lanes<R> one(R(1));
         const Lanes<R> i = a[0], f = a[1], g = a[2], o = a[3], tanh_c = tanh(s.c);
-        const Lanes<R> whole_dc = fma(dh * o, fnma(tanh_c, tanh_c, one), dc);
-        delta[0] = whole_dc * g * (i * (one - i));
-        delta[1] = whole_dc * s.c_prev * (f * (one - f));
-        delta[2] = whole_dc * i * fnma(g, g, one);
+        dc = fma(dh * o, fnma(tanh_c, tanh_c, one), dc);
+        delta[0] = dc * g * (i * (one - i));
+        delta[1] = dc * s.c_prev * (f * (one - f));
+        delta[2] = dc * i * fnma(g, g, one);
         delta[3] = dh * tanh_c * (o * (one - o));
-        dc = whole_dc * f;
     }
 
-    // dL/dc_t, both what c_{t+1} hands back and what comes through h_t. tanh c is h / o; an o that is not
-    // normal hides it, and nothing comes through.
     template <class R>
-    BPTT_INLINE static Lanes<R> whole_dc(const Lanes<R> (&a)[columns], Lanes<R> h, Lanes<R> dh, Lanes<R> dc) {
-        constexpr R least = sizeof(R) == 4 ? R(1.17549435e-38) : R(2.2250738585072014e-308);
-        const Lanes<R> tanh_c = h / maximum(Lanes<R>(least), a[3]);
-        return fma(dh * a[3], fnma(tanh_c, tanh_c, Lanes<R>(R(1))), dc);
+    BPTT_INLINE static Lanes<R> handed_back(const Lanes<R> (&a)[columns], Lanes<R> dc) {
+        return dc * a[1];
     }
 };
 
