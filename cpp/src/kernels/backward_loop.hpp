@@ -11,10 +11,10 @@
 #pragma once
 
 #include "kernels/backward_step.hpp"
-#include "kernels/outer_sum.hpp"
 #include "kernels/table.hpp"
 #include "kernels/threads.hpp"
 #include "kernels/trace.hpp"
+#include "kernels/weight_sum.hpp"
 
 namespace bptt::BPTT_SET {
 
@@ -72,10 +72,10 @@ public:
           delta_(chunk_ * rows_ * row_),
           weights_(by_units_ ? threads_ : 1, H_, by_units_ ? threads_ : 1),
           ih_(column_run(Range{0, D_}), ih_window<Cell>().count * H_),
-          right_x_(D_, chunk_ * N_),
-          right_source_(Cell::phases, H_, chunk_ * N_),
+          sum_count_(sums_of(args)),
+          more_(more_of_sums()),
+          sum_(sum_count_, sum_count_, sequences_, args.dims, chunk_, make_results()),
           own_(threads_, *this),
-          block_count_(block_count()),
           trace_(*this, trace_of(args)) {
         fill<R>(zeros_.data(), larger(H_, D_), R(0));
     }
@@ -118,12 +118,25 @@ protected:
 
     static constexpr int kGates = Cell::gates;
 
-    // A ledger has blocks of its own, and leaves no trace.
-    int block_count() {
+    // A ledger has sums of its own, and leaves no trace. The norms of steps are those of one sum.
+    static int sums_of(const Args& args) {
         if constexpr (Lags::any)
             return 0;
         else
-            return make_blocks();
+            return args.trace.norms != nullptr ? 1 : weight_sums(args.dims, kGates, sizeof(R));
+    }
+    Index more_of_sums() const { return sum_count_ > 1 ? kGates * H_ * (D_ + H_ + 2) : 0; }
+    // The first sum makes the results, the second one is added to them.
+    WeightResults<R>* make_results() {
+        if constexpr (!Lags::any) {
+            R* const more = more_.data();
+            const bool biases = a_.dbias_hh != nullptr;
+            R* const more_biases = more + kGates * H_ * (D_ + H_);
+            results_[0] = {a_.dweight_ih, a_.dweight_hh, a_.dbias_ih, a_.dbias_hh};
+            results_[1] = {more, more + kGates * H_ * D_, biases ? more_biases : nullptr,
+                           biases ? more_biases + kGates * H_ : nullptr};
+        }
+        return results_;
     }
 
     static kernels::TraceArgs<R> trace_of(const Args& args) {
@@ -144,10 +157,6 @@ protected:
               delta(loop.lags_.listed(loop.chunk_, loop.N_)),
               right(larger(loop.chunk_ * loop.N_, kGates * loop.H_)),
               to(loop.lags_.listed(loop.chunk_, loop.N_)) {}
-    };
-
-    struct Right : RightOperand<R> {
-        Right(int, Index its_columns, Index rows) : RightOperand<R>(its_columns, rows) {}
     };
 
     // row: of gradient; n: its sequence.
@@ -174,34 +183,6 @@ protected:
     }
     BPTT_INLINE const R* c_before(Index t, Index n) const {
         return is_reset(t, n) ? zeros_.data() : c(sequences_.slot_before(t, n), n);
-    }
-
-    // Neighbouring columns of delta that are multiplied with the same right operands, and where the
-    // results go. Returns how many.
-    int make_blocks() {
-        int made = 0, last_kind = -1;
-        for (int column = 0; column < Cell::columns; ++column) {
-            const int ih = gate_of_column<Cell>(Cell::ih_column, column);
-            const int hh = gate_of_column<Cell>(Cell::hh_column, column);
-            if (ih < 0 && hh < 0) continue;
-            const int phase = hh < 0 ? -1 : Cell::phase_of[hh];
-            const int kind = (ih < 0 ? 0 : 1) + 2 * (phase + 1);
-            if (made > 0 && kind == last_kind &&
-                blocks_[made - 1].column + blocks_[made - 1].count == column * H_) {
-                blocks_[made - 1].count += H_;  // gates in a row have their weights in a row
-                continue;
-            }
-            last_kind = kind;
-            OuterBlock<R>& block = blocks_[made++];
-            block = {column * H_, H_, {}, 0};
-            if (hh >= 0)
-                block.target[block.targets++] = {&right_source_[phase], a_.dweight_hh + hh * H_ * H_, H_,
-                                                 a_.dbias_hh != nullptr ? a_.dbias_hh + hh * H_ : nullptr};
-            if (ih >= 0)
-                block.target[block.targets++] = {&right_x_, a_.dweight_ih + ih * H_ * D_, D_,
-                                                 a_.dbias_ih != nullptr ? a_.dbias_ih + ih * H_ : nullptr};
-        }
-        return made;
     }
 
     // The steps of a part but the first; of one that adds up a chunk, the chunk's.
@@ -333,34 +314,65 @@ protected:
 
     // dW_ih, dW_hh and the biases' gradients of a chunk.
     void weight_gradients(Index t0, Index t1, int thread, const Own& own, Barrier& barrier) const {
-        const Index K =
-            each_row(sequences_, t0, t1, [&](Index k, Index t, Index n) { own.right[k] = x_row(t, n); });
-        right_x_.pack(own.right.data(), K, thread, threads_);
-        for (int p = 0; p < Cell::phases; ++p) {
-            each_row(sequences_, t0, t1,
-                     [&](Index k, Index t, Index n) { own.right[k] = source_row(p, t, n); });
-            right_source_[p].pack(own.right.data(), K, thread, threads_);
+        // A sum whose sequences are the thread's own needs nobody.
+        const bool alone = !by_units_ && threads_ == sum_count_;
+        const int first = alone ? thread : 0, last = alone ? thread + 1 : sum_count_;
+        const int part = alone ? 0 : thread, parts = alone ? 1 : threads_;
+        for (int s = first; s < last; ++s) pack_operands(sum_[s], t0, t1, part, parts, own);
+        if (!alone) barrier.wait();  // deltas and operands of all threads are there
+        for (int s = first; s < last; ++s) {
+            const WeightSum<Cell, R>& sum = sum_[s];
+            const Index K = each_row(sum.rows, t0, t1,
+                                     [&](Index k, Index t, Index n) { own.delta[k] = delta_row(t, n); });
+            if (trace_.wants_norms())
+                trace_.sum_by_step(t0, t1, K, own.delta.data(), own.right.data(), own.packed.data(), thread,
+                                   barrier);
+            else
+                outer_sum(sum.blocks, sum.count, own.delta.data(), K, part, parts, own.packed.data());
         }
-        barrier.wait();  // deltas and operands of all threads are there
-        each_row(sequences_, t0, t1, [&](Index k, Index t, Index n) { own.delta[k] = delta_row(t, n); });
-        if (trace_.wants_norms())
-            trace_.sum_by_step(t0, t1, K, own.delta.data(), own.right.data(), own.packed.data(), thread,
-                               barrier);
-        else
-            outer_sum(blocks_, block_count_, own.delta.data(), K, thread, threads_, own.packed.data());
-        barrier.wait();  // the next chunk writes over deltas and operands
+        if (!alone || t0 == 0) barrier.wait();  // the next chunk writes over deltas and operands
+        if (t0 == 0 && sum_count_ > 1) add_sums(thread);
+    }
+
+    void pack_operands(const WeightSum<Cell, R>& sum, Index t0, Index t1, int part, int parts,
+                       const Own& own) const {
+        const Index K =
+            each_row(sum.rows, t0, t1, [&](Index k, Index t, Index n) { own.right[k] = x_row(t, n); });
+        sum.x.pack(own.right.data(), K, part, parts);
+        for (int p = 0; p < Cell::phases; ++p) {
+            each_row(sum.rows, t0, t1,
+                     [&](Index k, Index t, Index n) { own.right[k] = source_row(p, t, n); });
+            sum.source[p].pack(own.right.data(), K, part, parts);
+        }
+    }
+
+    // body(array, size) for the arrays of a sum's results.
+    template <class Body>
+    void each_result(int sum, Body&& body) const {
+        const WeightResults<R>& its = results_[sum];
+        body(its.weight_ih, kGates * H_ * D_);
+        body(its.weight_hh, kGates * H_ * H_);
+        if (its.bias_hh == nullptr) return;
+        body(its.bias_ih, kGates * H_);
+        body(its.bias_hh, kGates * H_);
+    }
+
+    // Adds the second sum, whose results stand in a row, to the first one. Both are made.
+    void add_sums(int thread) const {
+        const R* from = more_.data();
+        each_result(0, [&](R* to, Index count) {
+            for_each_vector<R>(share(count, thread, threads_),
+                               [&](int, auto get, auto put) BPTT_ALWAYS { put(to, get(to) + get(from)); });
+            from += count;
+        });
     }
 
     void clear_results(int thread) const {
-        const auto clear = [&](R* to, Index count) {
-            if (to == nullptr) return;
-            const Range mine = share(count, thread, threads_);
-            fill<R>(to + mine.first, mine.count(), R(0));
-        };
-        clear(a_.dweight_ih, kGates * H_ * D_);
-        clear(a_.dweight_hh, kGates * H_ * H_);
-        clear(a_.dbias_ih, kGates * H_);
-        clear(a_.dbias_hh, kGates * H_);
+        for (int s = 0; s < sum_count_; ++s)
+            each_result(s, [&](R* to, Index count) {
+                const Range mine = share(count, thread, threads_);
+                fill<R>(to + mine.first, mine.count(), R(0));
+            });
     }
 
     const Args& a_;
@@ -375,11 +387,11 @@ protected:
     const Space<R> zeros_, delta_;
     const Each<BackwardWeights<Cell, R>> weights_;
     const PackedWeights<R> ih_;
-    const RightOperand<R> right_x_;
-    const Each<Right> right_source_;
+    const int sum_count_;
+    const Space<R> more_;  // for the second sum
+    WeightResults<R> results_[2];
+    const Each<WeightSum<Cell, R>> sum_;
     const Each<Own> own_;
-    OuterBlock<R> blocks_[Cell::columns];
-    const int block_count_;
     const GradientTrace<Cell, R, BackwardLoop> trace_;
 };
 

@@ -102,7 +102,6 @@ class LedgerLoop : public BackwardLoop<Cell, R, LagsOf<R>> {
     using Base::a_, Base::T_, Base::N_, Base::D_, Base::H_, Base::row_, Base::rows_, Base::threads_;
     using Base::sequences_, Base::zeros_, Base::ih_, Base::lags_, Base::kGates;
     using typename Base::Own;
-    using typename Base::Right;
 
 public:
     BPTT_SHARED explicit LedgerLoop(const kernels::LedgerArgs<R>& args)
@@ -133,6 +132,9 @@ public:
 private:
     struct StepOf {
         Index t, n;
+    };
+    struct Right : RightOperand<R> {
+        Right(int, Index its_columns, Index rows) : RightOperand<R>(its_columns, rows) {}
     };
     struct List : Space<Index> {
         List(int, Index rows) : Space<Index>(rows) {}

@@ -18,21 +18,20 @@ namespace bptt::BPTT_SET {
 template <class R>
 class StepNorms {
 public:
-    // Of a call whose dW is made of these blocks; x: the operand that packs the input. At most `chunk` steps
-    // at a time, by `threads` threads.
+    // Of a call whose dW is this sum (WeightSum), at most `chunk` steps at a time, by `threads` threads.
+    template <class Sum>
     BPTT_SHARED StepNorms(int, const kernels::TraceArgs<R>& trace, const Dims& dims,
-                          const Sequences& sequences, const OuterBlock<R>* blocks, int count,
-                          const RightOperand<R>* x, Index chunk, int threads)
+                          const Sequences& sequences, const Sum& sum, Index chunk, int threads)
         : trace_(trace),
           N_(dims.N),
           sequences_(sequences),
-          blocks_(blocks),
-          count_(count),
-          x_(x),
+          blocks_(sum.blocks),
+          count_(sum.count),
+          x_(&sum.x),
           GH_(rows_of_gradient()),
           chunk_(chunk),
           by_product_(trace.weight_hh != nullptr || cheaper_by_product()),
-          tiles_(tiles_of(blocks, count)),
+          tiles_(tiles_of(blocks_, count_)),
           tile_(tiles_),
           squares_(by_product_ ? tiles_ * chunk : 0),
           room_(threads * room()),

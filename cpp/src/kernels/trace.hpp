@@ -13,8 +13,8 @@ public:
     GradientTrace(const Loop& loop, const kernels::TraceArgs<R>& args)
         : loop_(loop),
           args_(args),
-          steps_(args.norms != nullptr ? 1 : 0, args, loop.a_.dims, loop.sequences_, loop.blocks_,
-                 loop.block_count_, &loop.right_x_, loop.chunk_, loop.threads_) {}
+          steps_(args.norms != nullptr ? 1 : 0, args, loop.a_.dims, loop.sequences_, loop.sum_[0],
+                 loop.chunk_, loop.threads_) {}
 
     bool wants_norms() const { return args_.norms != nullptr; }
 
@@ -32,7 +32,7 @@ public:
             steps.sum(delta, K, t0, t1, thread, loop_.threads_);
             barrier.wait();
         } else {
-            outer_sum(loop_.blocks_, loop_.block_count_, delta, K, thread, loop_.threads_, space);
+            outer_sum(loop_.sum_[0].blocks, loop_.sum_[0].count, delta, K, thread, loop_.threads_, space);
         }
         for (Index t = t0 + thread; t < t1; t += loop_.threads_) {
             if (steps.by_product()) {
@@ -41,7 +41,7 @@ public:
                 const Index m = sequences.alive(t);
                 for (Index i = 0; i < m; ++i) delta[i] = loop_.delta_row(t, sequences.at(i));
                 const auto right = [&](int b, int i, Index r) {
-                    return source(t, sequences.at(r), loop_.blocks_[b].target[i].right);
+                    return source(t, sequences.at(r), loop_.sum_[0].blocks[b].target[i].right);
                 };
                 steps.by_pairs(t, delta, m, right, rows, thread);
             }
@@ -68,9 +68,9 @@ private:
 
     // The row that a step's weights were multiplied with, by the operand that packs such rows.
     BPTT_INLINE const R* source(Index t, Index n, const RightOperand<R>* operand) const {
-        if (operand == &loop_.right_x_) return loop_.x_row(t, n);
+        if (operand == &loop_.sum_[0].x) return loop_.x_row(t, n);
         int phase = 0;
-        while (operand != &loop_.right_source_[phase]) ++phase;
+        while (operand != &loop_.sum_[0].source[phase]) ++phase;
         return loop_.source_row(phase, t, n);
     }
 
