@@ -207,37 +207,38 @@ protected:
     void step(Index t, const Rows& rows, const BackwardWeights<Cell, R>& weights, const Own& own,
               Barrier& barrier) const {
         constexpr Window window = hh_window<Cell>(phase);
-        const Index alive = rows.alive(t);
+        const auto living = rows.living(t);
         const Panels<R>& b = weights.hh[phase].panels();
-        for (Index i0 = 0; i0 < alive; i0 += kGroupRows) {
-            const Index m = smaller(kGroupRows, alive - i0);
-            if constexpr (Lags::any && phase + 1 == Cell::phases) begin(t, rows, i0, m);
-            for (Index i = 0; i < m; ++i) pointwise<phase>(t, rows.at(i0 + i), weights.units);
-            if (!by_units_) hand_back<phase>(t, rows, i0, m, b, own, window);
+        for (Index i0 = 0; i0 < living.count; i0 += kGroupRows) {
+            const Index m = smaller(kGroupRows, living.count - i0);
+            if constexpr (Lags::any && phase + 1 == Cell::phases) begin(t, living, i0, m);
+            for (Index i = 0; i < m; ++i) pointwise<phase>(t, living.at(i0 + i), weights.units);
+            if (!by_units_) hand_back<phase>(t, living, i0, m, b, own, window);
         }
         if (by_units_) {
             barrier.wait();  // the product needs the deltas of all units
-            for (Index i0 = 0; i0 < alive; i0 += kGroupRows)
-                hand_back<phase>(t, rows, i0, smaller(kGroupRows, alive - i0), b, own, window);
+            for (Index i0 = 0; i0 < living.count; i0 += kGroupRows)
+                hand_back<phase>(t, living, i0, smaller(kGroupRows, living.count - i0), b, own, window);
         }
         if constexpr (phase > 0) step<phase - 1>(t, rows, weights, own, barrier);
     }
 
     // Before a step's pointwise pass, while dh and dc are what the step after handed back.
-    BPTT_INLINE void begin(Index t, const Rows& rows, Index i0, Index m) const {
+    template <class Alive>
+    BPTT_INLINE void begin(Index t, const Alive& living, Index i0, Index m) const {
         for (Index i = 0; i < m; ++i) {
-            const Index row = rows.at(i0 + i), n = lags_.sequence(row);
+            const Index row = living.at(i0 + i), n = lags_.sequence(row);
             lags_.begin(t, row, dy_row(t, n, row), a_.dh + row * H_, Cell::has_c ? a_.dc + row * H_ : nullptr,
                         H_);
         }
     }
 
     // delta @ W_hh: into dh of the step before, or into the column of the phase's source.
-    template <int phase>
-    BPTT_INLINE void hand_back(Index t, const Rows& rows, Index i0, Index m, const Panels<R>& b,
+    template <int phase, class Alive>
+    BPTT_INLINE void hand_back(Index t, const Alive& living, Index i0, Index m, const Panels<R>& b,
                                const Own& own, Window window) const {
         for (Index i = 0; i < m; ++i) {
-            const Index row = rows.at(i0 + i);
+            const Index row = living.at(i0 + i);
             R* const delta = delta_row(t, row);
             own.delta[i] = delta + window.first * H_;
             own.to[i] = phase == 0 ? a_.dh + row * H_ : delta + Cell::source_column[phase] * H_;
@@ -272,8 +273,9 @@ protected:
     // Nothing goes back through a reset.
     void stop_at_resets(Index t, const Rows& rows, Range units) const {
         if (a_.reset == nullptr) return;
-        for (Index i = 0, alive = rows.alive(t); i < alive; ++i) {
-            const Index row = rows.at(i);
+        const auto living = rows.living(t);
+        for (Index i = 0; i < living.count; ++i) {
+            const Index row = living.at(i);
             if (!is_reset(t, lags_.sequence(row))) continue;
             fill<R>(a_.dh + row * H_ + units.first, units.count(), R(0));
             if constexpr (Cell::has_c) fill<R>(a_.dc + row * H_ + units.first, units.count(), R(0));
@@ -281,11 +283,13 @@ protected:
     }
 
     // body(k, t, n) for all rows that live in some steps, k counting. Returns how many there are.
-    template <class Living, class Body>
-    static Index each_row(const Living& rows, Index t0, Index t1, Body&& body) {
+    template <class Body>
+    static Index each_row(const BPTT_SET::Rows& rows, Index t0, Index t1, Body&& body) {
         Index k = 0;
-        for (Index t = t0; t < t1; ++t)
-            for (Index i = 0, alive = rows.alive(t); i < alive; ++i, ++k) body(k, t, rows.at(i));
+        for (Index t = t0; t < t1; ++t) {
+            const auto living = rows.living(t);
+            for (Index i = 0; i < living.count; ++i, ++k) body(k, t, living.at(i));
+        }
         return k;
     }
     BPTT_INLINE const R* x_row(Index t, Index n) const { return a_.x + (place(t) * N_ + n) * D_; }

@@ -109,12 +109,14 @@ private:
     // W_ih x + b for all rows of a chunk.
     void project_input(Index t0, Index t1, const ForwardWeights<Cell, R>& weights, const Own& own) const {
         Index m = 0;
-        for (Index t = t0; t < t1; ++t)
-            for (Index i = 0, alive = own.rows.alive(t); i < alive; ++i, ++m) {
-                const Index n = own.rows.at(i);
+        for (Index t = t0; t < t1; ++t) {
+            const Living living = own.rows.living(t);
+            for (Index i = 0; i < living.count; ++i, ++m) {
+                const Index n = living.at(i);
                 own.from[m] = a_.x + (place(t) * N_ + n) * D_;
                 own.to[m] = working_row(t, t0, n);
             }
+        }
         const Panels<R>& b = weights.ih.panels();
         product(b, 0, b.count, own.from.data(), own.to.data(), m, own.packed.data());
     }
@@ -122,17 +124,17 @@ private:
     template <int phase>
     void step(Index t, Index t0, const ForwardWeights<Cell, R>& weights, const Own& own,
               Barrier& barrier) const {
-        const Index alive = own.rows.alive(t);
+        const Living living = own.rows.living(t);
         const Panels<R>& b = weights.hh[phase].panels();
-        for (Index i0 = 0; i0 < alive; i0 += kGroupRows) {
-            const Index m = smaller(kGroupRows, alive - i0);
+        for (Index i0 = 0; i0 < living.count; i0 += kGroupRows) {
+            const Index m = smaller(kGroupRows, living.count - i0);
             for (Index i = 0; i < m; ++i) {
-                const Index n = own.rows.at(i0 + i);
+                const Index n = living.at(i0 + i);
                 own.to[i] = working_row(t, t0, n);
                 own.from[i] = phase == 0 ? h_before(t, n) : own.to[i] + Cell::source_column[phase] * H_;
             }
             product(b, 0, b.count, own.from.data(), own.to.data(), m, own.packed.data());
-            for (Index i = 0; i < m; ++i) pointwise<phase>(t, own.rows.at(i0 + i), own.to[i], weights.units);
+            for (Index i = 0; i < m; ++i) pointwise<phase>(t, living.at(i0 + i), own.to[i], weights.units);
         }
         if (by_units_) barrier.wait();
         if constexpr (phase + 1 < Cell::phases) step<phase + 1>(t, t0, weights, own, barrier);

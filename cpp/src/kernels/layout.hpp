@@ -66,6 +66,16 @@ private:
     bool given_;
 };
 
+// The sequences that a thread works on at a step, in the order of memory: what they read and write lies in
+// rows one behind the other, with gaps where a sequence has ended, and a processor fetches ahead only what
+// it sees coming.
+struct Living {
+    const std::int32_t *blocks, *rest;  // or null, where all are living
+    Index first, whole, count;          // whole: how many stand in whole blocks
+
+    BPTT_INLINE Index at(Index i) const;
+};
+
 // The sequences of one thread: a block of them, or where lengths differ one of every `hands` places of the
 // order, which are dealt out there and back (0 1 1 0 0 1 ...), so that long and short ones are spread evenly.
 class Rows {
@@ -74,19 +84,39 @@ public:
         : sequences_(&sequences),
           hand_(hand),
           hands_(hands),
-          dealt_(sequences.given() ? ceil_div(N, hands) : 0),
           block_(share(N, hand, hands)),
-          count_(sequences.given() ? dealt(N) : block_.count()) {
-        if (sequences.given())
-            for (Index i = 0; i < count_; ++i) dealt_[i] = sequences.at(i * hands + in_round(i));
+          count_(sequences.given() ? dealt(N) : block_.count()),
+          dealt_(sequences.given() ? count_ : 0),
+          lists_(sequences.given() ? ceil_div(count_, kBlock) * kLists : 0) {
+        if (!sequences.given()) return;
+        for (Index i = 0; i < count_; ++i) dealt_[i] = sequences.at(i * hands + in_round(i));
+        // A block's first 1, 2, ... sequences, each list in order: the one before it with one more.
+        for (Index i = 0; i < count_; ++i) {
+            const Index before = i % kBlock;
+            const std::int32_t* const from = list_of(i / kBlock, before);
+            std::int32_t* const to = list_of(i / kBlock, before + 1);
+            const auto n = static_cast<std::int32_t>(dealt_[i]);
+            Index k = before;
+            for (; k > 0 && from[k - 1] > n; --k) to[k] = from[k - 1];
+            to[k] = n;
+            while (k-- > 0) to[k] = from[k];
+        }
     }
 
-    // The living of them at step t are the first ones.
+    // From the longest to the shortest: the living ones at step t are the first.
     BPTT_INLINE Index count() const { return count_; }
     BPTT_INLINE Index alive(Index t) const {
         return sequences_->given() ? dealt(sequences_->alive(t)) : count_;
     }
     BPTT_INLINE Index at(Index i) const { return sequences_->given() ? dealt_[i] : block_.first + i; }
+
+    BPTT_INLINE Living living(Index t) const {
+        if (!sequences_->given()) return {nullptr, nullptr, block_.first, count_, count_};
+        const Index count = alive(t), rest = count % kBlock;
+        return {list_of(0, kBlock), list_of(count / kBlock, rest), 0, count - rest, count};
+    }
+
+    static constexpr Index kBlock = 64, kLists = kBlock * (kBlock + 1) / 2;
 
 private:
     // Whose turn it is within a round, and how many of the first `places` this hand has.
@@ -96,13 +126,22 @@ private:
         const Index rounds = places / hands_;
         return rounds + (in_round(rounds) < places % hands_ ? 1 : 0);
     }
+    BPTT_INLINE std::int32_t* list_of(Index block, Index length) const {
+        return lists_.data() + block * kLists + length * (length - 1) / 2;
+    }
 
     const Sequences* sequences_;
     const Index hand_, hands_;
-    const Space<Index> dealt_;
     const Range block_;
     const Index count_;
+    const Space<Index> dealt_;
+    const Space<std::int32_t> lists_;
 };
+
+BPTT_INLINE Index Living::at(Index i) const {
+    if (blocks == nullptr) return first + i;
+    return i < whole ? blocks[i / Rows::kBlock * Rows::kLists + i % Rows::kBlock] : rest[i - whole];
+}
 
 // ---- a cell's columns ----------------------------------------------------------------------------
 

@@ -21,7 +21,12 @@ struct LagRows {
     Index* list;
 
     // A sequence's rows stand together: they read the same gates. Each row has the same thread at every step.
-    Index alive(Index t) const {
+    struct Alive {
+        const Index* list;
+        Index count;
+        BPTT_INLINE Index at(Index i) const { return list[i]; }
+    };
+    Alive living(Index t) const {
         Index count = 0;
         const Index alive = sequences->alive(t), last = smaller(t + slots, end);
         for (Index i = 0; i < alive; ++i) {
@@ -29,9 +34,8 @@ struct LagRows {
             for (Index s = t; s < last; ++s) add(s % slots, i, n, count);
             add(slots, i, n, count);
         }
-        return count;
+        return {list, count};
     }
-    BPTT_INLINE Index at(Index i) const { return list[i]; }
 
 private:
     BPTT_INLINE void add(Index slot, Index place, Index n, Index& count) const {
@@ -182,11 +186,11 @@ private:
     // delta @ W_ih of a step's rows; rows that nothing reaches stay zero.
     void input_gradient(Index t, const LagRows& rows, const Own& own) const {
         constexpr Window window = ih_window<Cell>();
-        const Index alive = rows.alive(t);
-        for (Index i0 = 0; i0 < alive; i0 += kGroupRows) {
-            const Index m = smaller(kGroupRows, alive - i0);
+        const LagRows::Alive living = rows.living(t);
+        for (Index i0 = 0; i0 < living.count; i0 += kGroupRows) {
+            const Index m = smaller(kGroupRows, living.count - i0);
             for (Index i = 0; i < m; ++i) {
-                const Index row = rows.at(i0 + i);
+                const Index row = living.at(i0 + i);
                 own.delta[i] = this->delta_row(t, row) + window.first * H_;
                 own.to[i] = a_.dx + (lags_.entry(t) * rows_ + row) * D_;
             }
