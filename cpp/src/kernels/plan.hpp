@@ -51,8 +51,11 @@ BPTT_SHARED Plan make_plan(const Dims& dims, const std::int64_t* lengths, Index 
             valid += lengths[n];
         }
     }
+    // Sequences of different lengths are dealt out so that each part has its share of the steps.
     const auto alive = [&](int parts) {
-        return static_cast<double>(ceil_div(valid, larger<Index>(1, longest) * parts));
+        if (lengths == nullptr) return static_cast<double>(ceil_div(dims.N, Index{parts}));
+        return larger(1.0,
+                      static_cast<double>(valid) / static_cast<double>(larger<Index>(1, longest) * parts));
     };
     const double T = static_cast<double>(longest), n = static_cast<double>(columns * dims.H),
                  H = static_cast<double>(dims.H), D = static_cast<double>(dims.D);
