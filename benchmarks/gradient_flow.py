@@ -127,12 +127,22 @@ def by_lag(cell: str, T: int, N: int, D: int, H: int, max_lag: int, groups: int)
     return compare(ledger, plain, 5)
 
 
-def by_flow(cell: str, T: int, N: int, D: int, H: int, max_lag: int, by_way: bool = False) -> str:
+def by_flow(
+    cell: str,
+    T: int,
+    N: int,
+    D: int,
+    H: int,
+    max_lag: int,
+    by_way: bool = False,
+    directions: int = 1,
+) -> str:
     """`gradient_flow` of a stack of two layers, its forward and its pass by step included, against
     a backward pass of N(max_lag+1) sequences; with `by_way`, whose second ledger is a pass of its
     own, against two of them."""
-    model = LAYERS[cell](D, H, num_layers=2, seed=0)
+    model = LAYERS[cell](D, H, num_layers=2, bidirectional=directions == 2, seed=0)
     x, _, dy = network(cell, T, N, D, H)
+    dy = np.tile(dy, (1, 1, directions))
     _, _, tape = model.forward(np.tile(x, (1, max_lag + 1, 1)))
     wide_dy = np.tile(dy, (1, max_lag + 1, 1))
 
@@ -188,9 +198,16 @@ def main() -> None:
             by_flow,
             [(*row[:-1], True) for row in lags],
         ),
+        (
+            "gradient_flow of K lags, two layers of two directions, against a backward pass of "
+            "them over N(K+1) sequences (target 1.3)",
+            "T, N, D, H, K, by way, directions",
+            by_flow,
+            [(*row[:-1], False, 2) for row in lags],
+        ),
     ):
         print(f"\n{title}")
-        for cell in ("lstm",) if "by way" in letters else CELLS:
+        for cell in ("lstm",) if letters.endswith("by way") else CELLS:
             for row in rows:
                 print(f"{cell:16s} {letters} = {row!s:26s} {measure(cell, *row)}", flush=True)
 
