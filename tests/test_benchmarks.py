@@ -225,7 +225,7 @@ def test_the_contestants_do_the_same_work(cell: str) -> None:
 def test_the_looks_at_the_gradient_are_compared_with_their_passes() -> None:
     lines = run("gradient_flow", 1, "--tiny").splitlines()
     ratios = [line for line in lines if re.search(r"\d+\.\d\d +\d+\.\d\d ms against", line)]
-    assert len(ratios) == 4 * 4 + 1  # kinds, cells; by way the LSTM's alone
+    assert len(ratios) == 5 * 4 + 1  # kinds, cells; by way the LSTM's alone
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is Linux's")
