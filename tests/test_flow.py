@@ -278,6 +278,35 @@ def test_real_time_recurrent_learning_finds_the_same_gradient(cell: str) -> None
 # ---- bad input -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_sums_are_those_of_the_parts(dtype: Any, groups: int) -> None:
+    """Of weights of more than one strip, of which the last is not whole."""
+    layer = bptt.LSTM(3, 21, dtype=dtype, seed=0)
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal((6, 5, size)).astype(dtype) for size in (3, 21))
+    (tape,) = layer.forward(x)[2].kept.tapes
+    its = _core.Ledger(tape, 4, groups, False)
+    its.back(0, dy, False, False)
+    parts = its.weight_hh.astype(np.float64).reshape(groups, 6, -1)
+    of_all = parts.sum(axis=0)
+    rest = parts[:, -1:] - np.concatenate(
+        [np.zeros((groups, 1, parts.shape[2])), parts[:, :-1].cumsum(axis=1)], axis=1
+    )
+    rest_of_all = rest.sum(axis=0)
+    found = []
+    for threads in (1, 2, 5):
+        with bptt.num_threads(threads):
+            found.append(its.sums())
+    lag, left_out = found[0]
+    assert_close(lag, np.stack([(of_all**2).sum(axis=1), of_all @ of_all[-1]], axis=1), 1e-12)
+    products = [(rest**2).sum(axis=2).T, (rest * rest_of_all).sum(axis=2).T]
+    assert_close(left_out, np.stack(products, axis=2), 1e-12)
+    for more in found[1:]:
+        for a, b in zip(more, found[0], strict=True):
+            assert_same_bits(a, b)
+
+
 def test_a_ledger_refuses_what_it_cannot_follow() -> None:
     n = network("gru", (4, 2, 3, 5), 0)
     tape = forward(n).tape
