@@ -253,15 +253,19 @@ public:
         for (Index p = mine.first; p < mine.last; ++p) {
             const R* rows[kPanel<R>];
             for (int i = 0; i < panel_[p].width; ++i) rows[i] = weight + (source_[p] + i) * panels_.K;
-            pack_rows<R, kPanel<R>>(rows, panel_[p].width, 0, panels_.K, panels_.at(p));
+            Coming next;
+            if (p + 1 < mine.last)
+                next = {reinterpret_cast<const char*>(weight + source_[p + 1] * panels_.K),
+                        panel_[p + 1].width * panels_.K * Index{sizeof(R)} / kLine};
+            pack_rows<R, kPanel<R>>(rows, panel_[p].width, 0, panels_.K, panels_.at(p), next);
         }
     }
 
     // B[k][j] = rows[k][source of j]: the backward products.
     BPTT_SHARED void pack_straight(const R* const* rows, int part, int parts) const {
-        const Range mine = share(count_, part, parts);
-        for (Index p = mine.first; p < mine.last; ++p)
-            pack_columns<R, kPanel<R>>(rows, panels_.K, source_[p], panel_[p].width, panels_.at(p));
+        pack_panels(
+            rows, panels_.K, panels_.panel, [this](Index p) BPTT_ALWAYS { return source_[p]; },
+            share(count_, part, parts), panels_.data);
     }
 
     // C starts from zero instead of from itself.

@@ -32,10 +32,9 @@ struct RightOperand {
 
     // This thread's share of the packing. Every thread calls it with the same rows, then they meet.
     BPTT_SHARED void pack(const R* const* rows, Index count, int thread, int threads) const {
-        const Range mine = share(panels.count, thread, threads);
-        for (Index p = mine.first; p < mine.last; ++p)
-            pack_columns<R, kPanel<R>>(rows, count, panel[p].column, panel[p].width,
-                                       panels.data + p * count * kPanel<R>);
+        pack_panels(
+            rows, count, panels.panel, [this](Index p) BPTT_ALWAYS { return panel[p].column; },
+            share(panels.count, thread, threads), panels.data);
     }
 };
 

@@ -39,7 +39,7 @@ constexpr Index kAhead = 10;
 // the next one instead, some lines at every block of kBlock k.
 constexpr bool kFetches = kTallest == kTallestDirect;
 constexpr Index kBlock = 64;
-constexpr Index kLine = 64;                     // bytes
+
 constexpr Index kNearBytes = Index{256} << 10;  // panels of so many bytes stay in L2 by themselves
 
 // How many k a product goes through before it starts on the next panel.
@@ -92,11 +92,26 @@ enum class Into {
 
 // ---- packing -------------------------------------------------------------------------------------
 
+// Memory that will be read soon, in lines one behind the other.
+struct Coming {
+    const char* line = nullptr;
+    Index lines = 0;
+
+    // `share` lines more, as far as there are any.
+    BPTT_INLINE void ask_for(Index share) {
+        for (; share > 0 && lines > 0; --share, --lines, line += kLine) ahead_to_l2(line);
+    }
+};
+
 // out[k][lane] = rows[lane][k0 + k] for k < K; lanes beyond `count` are zero.
+//
+// Many rows read side by side come slowly from memory. So what is read next is asked for meanwhile, in order.
 template <class R, int lanes>
-BPTT_SHARED void pack_rows(const R* const* rows, int count, Index k0, Index K, R* out) {
+BPTT_SHARED void pack_rows(const R* const* rows, int count, Index k0, Index K, R* out, Coming coming = {}) {
     constexpr int W = Vec<R>::size;
+    const Index lines = ceil_div(coming.lines, larger<Index>(1, K / W));
     for (Index k = 0; k < K; k += W) {
+        coming.ask_for(lines);
         const int depth = static_cast<int>(smaller<Index>(W, K - k));
         for (int group = 0; group < lanes; group += W) {
             V<R> block[W];
@@ -122,6 +137,37 @@ BPTT_SHARED void pack_columns(const R* const* rows, Index K, Index column, int c
             const V<R> v = lane < count ? load_lanes(from + lane, count - lane) : all(R(0));
             store(out + k * lanes + lane, v);
         });
+    }
+}
+
+// Panels p of `mine`, at out + p*K*kPanel<R>: panel[p].width columns from column_of(p) on. Several whole
+// panels at a time: each row is then read a few lines on end.
+template <class R, class ColumnOf>
+BPTT_SHARED void pack_panels(const R* const* rows, Index K, const Panel<R>* panel, ColumnOf column_of,
+                             Range mine, R* out) {
+    constexpr int W = Vec<R>::size, at_once = 4;
+    const Index size = K * kPanel<R>;
+    for (Index p = mine.first; p < mine.last;) {
+        int whole = 0;
+        while (whole < at_once && p + whole < mine.last && panel[p + whole].width == kPanel<R>) ++whole;
+        if (whole < at_once) {
+            pack_columns<R, kPanel<R>>(rows, K, column_of(p), panel[p].width, out + p * size);
+            ++p;
+            continue;
+        }
+        Index column[at_once];
+        R* to[at_once];
+        BPTT_UNROLL (i, at_once) {
+            column[i] = column_of(p + i);
+            to[i] = out + (p + i) * size;
+        }
+        for (Index k = 0; k < K; ++k) {
+            BPTT_UNROLL (i, at_once) {
+                store(to[i] + k * kPanel<R>, load(rows[k] + column[i]));
+                store(to[i] + k * kPanel<R> + W, load(rows[k] + column[i] + W));
+            }
+        }
+        p += at_once;
     }
 }
 

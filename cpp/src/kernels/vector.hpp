@@ -40,6 +40,8 @@ BPTT_INLINE void ahead(const R* address) {
     ei::prefetch(address);
 }
 
+constexpr Index kLine = 64;  // bytes of a cache's line
+
 // The same, but not as soon: into L2.
 BPTT_INLINE void ahead_to_l2(const char* address) { __builtin_prefetch(address, 0, 2); }
 
