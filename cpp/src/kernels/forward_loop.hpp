@@ -11,7 +11,7 @@
 
 namespace bptt::BPTT_SET {
 
-constexpr Index kForwardChunkBytes = Index{1} << 20;
+constexpr Index kForwardChunkBytes = Index{512} << 10;  // of working rows: about what L2 holds
 constexpr Index kForwardChunkRows = 128;
 
 template <class Cell, class R>
@@ -144,8 +144,9 @@ private:
     BPTT_INLINE void pointwise(Index t, Index n, R* row, Range units) const {
         const R* const h_prev = h_before(t, n);
         const Index after = sequences_.slot_after(t);
-        forward_pointwise<Cell, phase>(H_, units, row, h_prev, Cell::has_c ? c_before(t, n) : h_prev,
-                                       h(after, n), Cell::has_c ? c(after, n) : nullptr);
+        forward_pointwise<Cell, phase>(H_, units, a_.gates != nullptr, row, h_prev,
+                                       Cell::has_c ? c_before(t, n) : h_prev, h(after, n),
+                                       Cell::has_c ? c(after, n) : nullptr);
     }
 
     // Beyond a sequence's end y is zero.

@@ -40,32 +40,38 @@ struct ForwardWeights {
     }
 };
 
-// The cell's pass of one phase over the units of one row. h_next may be h_prev, and c_next c_prev.
+// The cell's pass of one phase over the units of one row; keep: the row is a tape's. h_next may be h_prev,
+// and c_next c_prev.
 //
-// Where h waits for c, that is a chain of two activations: h is made in a loop of its own, so that the
+// h waits for the gates, which is a chain of two activations: it is made in a loop of its own, so that the
 // processor has several vectors of each under way.
 template <class Cell, int phase, class R>
-BPTT_INLINE void forward_pointwise(Index H, Range units, R* row, const R* h_prev, const R* c_prev, R* h_next,
-                                   R* c_next) {
+BPTT_INLINE void forward_pointwise(Index H, Range units, bool keep, R* row, const R* h_prev, const R* c_prev,
+                                   R* h_next, R* c_next) {
     constexpr bool last = phase + 1 == Cell::phases;
-    for_each_vector<R>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
-        Lanes<R> a[Cell::columns], h_now, c_now;
-        unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { a[i] = get(row + i * H); });
-        const Lanes<R> h_old = get(h_prev);
-        const Lanes<R> c_old = Cell::has_c ? get(c_prev) : h_old;
-        Cell::template forward<phase>(a, h_old, c_old, h_now, c_now);
-        if constexpr (Cell::kept > 0 || !last)
-            unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { put(row + i * H, a[i]); });
-        if constexpr (last && Cell::has_c)
-            put(c_next, c_now);
-        else if constexpr (last)
-            put(h_next, h_now);
-    });
-    if constexpr (last && Cell::has_c)
+    if constexpr (constexpr unsigned writes = Cell::writes[phase]; writes != 0)
+        for_each_vector<R>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
+            Lanes<R> a[Cell::columns], c_now;
+            unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { a[i] = get(row + i * H); });
+            const Lanes<R> h_old = get(h_prev);
+            Cell::template forward<phase>(a, h_old, Cell::has_c ? get(c_prev) : h_old, c_now);
+            unroll<Cell::columns>([&](auto i) BPTT_ALWAYS {
+                if constexpr ((writes >> i & 1u) != 0)
+                    if (keep || (Cell::read_again >> i & 1u) != 0) put(row + i * H, a[i]);
+            });
+            if constexpr (last && Cell::has_c) put(c_next, c_now);
+        });
+    if constexpr (last)
         for_each_vector<R>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
             Lanes<R> a[Cell::columns];
             unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { a[i] = get(row + i * H); });
-            put(h_next, Cell::output(a, get(c_next)));
+            const Lanes<R> h_old = get(h_prev);
+            const Lanes<R> h_now = Cell::output(a, h_old, Cell::has_c ? get(c_next) : h_old);
+            unroll<Cell::columns>([&](auto i) BPTT_ALWAYS {
+                if constexpr ((Cell::output_writes >> i & 1u) != 0)
+                    if (keep) put(row + i * H, a[i]);
+            });
+            put(h_next, h_now);
         });
 }
 

@@ -75,7 +75,7 @@ void single_step(const kernels::StepArgs<R>& a) {
                 if constexpr (Cell::phase_of[g] == p)
                     add_products(a.weight_hh + g * H * H, H, H, from, row + Cell::hh_column[g] * H);
             });
-            forward_pointwise<Cell, p>(H, Range{0, H}, row, h, c, a.h_next + n * H,
+            forward_pointwise<Cell, p>(H, Range{0, H}, false, row, h, c, a.h_next + n * H,
                                        Cell::has_c ? a.c_next + n * H : nullptr);
         });
     }

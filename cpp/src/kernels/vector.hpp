@@ -195,17 +195,48 @@ BPTT_INLINE Lanes<R> relu(Lanes<R> x) {
     return {ei::pmax(x.v, all(R(0)))};
 }
 
-// The sum of r^i / (first+i)! for i < count, split in halves by Estrin: a step's pointwise pass waits for
-// this. power: r, r^2, r^4, r^8.
+// The sum of coefficient[first+i] * r^i for i < count, split in halves by Estrin: a step's pointwise pass
+// waits for this. power: r, r^2, r^4, r^8.
 template <int first, int count, class R>
-BPTT_INLINE Lanes<R> inverse_factorials(const Lanes<R> (&power)[4]) {
+BPTT_INLINE Lanes<R> polynomial(const R* coefficient, const Lanes<R> (&power)[4]) {
     constexpr int level = count > 8 ? 3 : count > 4 ? 2 : count > 2 ? 1 : 0;
     if constexpr (count == 1)
-        return Lanes<R>(R(1) / factorial<R>(first));
+        return Lanes<R>(coefficient[first]);
     else
-        return fma(power[level], inverse_factorials<first + (1 << level), count - (1 << level)>(power),
-                   inverse_factorials<first, (1 << level)>(power));
+        return fma(power[level], polynomial<first + (1 << level), count - (1 << level)>(coefficient, power),
+                   polynomial<first, (1 << level)>(coefficient, power));
 }
+
+// (e^r - 1 - r) / r^2 for |r| <= limit as a polynomial of `count` terms: Taylor's with several more, of which
+// the highest is taken away again and again with the Chebyshev polynomial of its degree, the one that is
+// smallest over the range (Lanczos 1938). That is worth one term in single precision and two in double.
+template <class R, int count>
+struct ExpTerms {
+    R coefficient[count];
+
+    constexpr explicit ExpTerms(double limit) : coefficient() {
+        constexpr int most = count + 6;
+        double term[most] = {}, before[most + 1] = {}, power = limit / 2;
+        for (int k = 0; k < most; ++k) term[k] = 1 / factorial<double>(k + 2);
+        for (int k = 1; k < most - 1; ++k) power *= limit / 2;
+        for (int degree = most - 1; degree >= count; --degree, power /= limit / 2) {
+            // T_degree by its recurrence; power: (limit/2)^degree, so that 2*power is 1 over its leading
+            // factor.
+            double now[most + 1] = {0, 1};
+            for (double& value : before) value = 0;
+            before[0] = 1;
+            for (int d = 1; d < degree; ++d)
+                for (int k = most; k >= 0; --k) {
+                    const double next = (k > 0 ? 2 * now[k - 1] : 0) - before[k];
+                    before[k] = now[k];
+                    now[k] = next;
+                }
+            double scale = term[degree] * 2 * power;
+            for (int k = 0; k <= degree; ++k, scale /= limit) term[k] -= scale * now[k];
+        }
+        for (int k = 0; k < count; ++k) coefficient[k] = static_cast<R>(term[k]);
+    }
+};
 
 // Added to a number of a smaller size, it leaves no room for a fraction: the sum is rounded to a whole one,
 // and that stands in the sum's lowest bits.
@@ -242,21 +273,22 @@ BPTT_INLINE Lanes<R> power_from_bits(Lanes<R> t) {
 #endif
 }
 
-// x = n*ln 2 + r with |r| <= ln(2)/2: returns e^r - 1, and 2^n. The polynomial is Taylor's: its first
-// missing term is below a quarter of an ulp of r.
+// x = n*ln 2 + r with |r| <= ln(2)/2: returns e^r - 1, within 2e-8 or 4e-17 of itself before rounding, and
+// 2^n.
 template <class R>
 BPTT_INLINE Lanes<R> reduced_expm1(Lanes<R> x, Lanes<R>& scale) {
     constexpr bool single = sizeof(R) == 4;
     constexpr R ln2_high = single ? R(0.693359375) : R(6.93147180369123816490e-01);
     constexpr R ln2_low = single ? R(-2.12194440e-4) : R(1.90821492927058770002e-10);
-    constexpr int degree = single ? 7 : 13;
+    constexpr int count = single ? 5 : 10;
+    constexpr ExpTerms<R, count> terms(0.34658);
     const Lanes<R> shifted = fma(x, Lanes<R>(R(1.44269504088896340736)), Lanes<R>(round_number<R>));
     const Lanes<R> n = shifted - Lanes<R>(round_number<R>);
     const Lanes<R> r = fnma(n, Lanes<R>(ln2_low), fnma(n, Lanes<R>(ln2_high), x));
     const Lanes<R> r2 = r * r, r4 = r2 * r2;
     const Lanes<R> power[] = {r, r2, r4, r4 * r4};
     scale = power_from_bits(shifted);
-    return fma(r2, inverse_factorials<2, degree - 1>(power), r);
+    return fma(r2, polynomial<0, count>(terms.coefficient, power), r);
 }
 
 // a / b for b that is normal (or NaN), within an ulp. A division of sixteen floats takes

@@ -9,12 +9,15 @@
 //   phases           how many products with W_hh a step needs, one after another
 //   phase_of[g]      in which of them gate g's is; a phase's columns are neighbours
 //   source_column[p] what phase p multiplies with W_hh: the column that an earlier phase wrote, -1 for h
+//   writes[p]        which columns `forward` of phase p writes, a bit each; none: it has nothing to do
+//   output_writes    those that `output` writes
+//   read_again       those of writes[] that the rest of the step reads. Without a tape no others are stored
 //   has_c            whether there is a second state
 //   passes_h         whether dh reaches h_prev also beside the product
 //
-//   forward<p>(a, h_prev, c_prev, h, c)           after the product of phase p: pre-activations to gates; the
-//                                                 last phase makes c where there is one, else h
-//   output(a, c)                                  where has_c: h (columns and `kept` must then be the same)
+//   forward<p>(a, h_prev, c_prev, c)              after the product of phase p: pre-activations to gates; the
+//                                                 last phase makes c where there is one
+//   output(a, h_prev, c)                          after that: h, and what `forward` left to be done
 //   backward<p>(a, states, dh, dc, delta, pass)   for p = phases-1 .. 0, each followed by its product
 //   handed_back(a, dc)                            where has_c: what of dL/dc_t reaches c_prev
 //

@@ -13,14 +13,18 @@ struct Gru {
     static constexpr bool has_c = false, passes_h = true;
     static constexpr int ih_column[] = {1, 2, 0}, hh_column[] = {1, 2, 3}, phase_of[] = {0, 0, 0},
                          source_column[] = {-1};
+    static constexpr unsigned writes[] = {0b0110}, output_writes = 0b0001, read_again = 0b0110;
 
     template <int, class R>
-    BPTT_INLINE static void forward(Lanes<R> (&a)[columns], Lanes<R> h_prev, Lanes<R>, Lanes<R>& h,
-                                    Lanes<R>&) {
+    BPTT_INLINE static void forward(Lanes<R> (&a)[columns], Lanes<R>, Lanes<R>, Lanes<R>&) {
         a[1] = sigmoid(a[1]);
         a[2] = sigmoid(a[2]);
+    }
+
+    template <class R>
+    BPTT_INLINE static Lanes<R> output(Lanes<R> (&a)[columns], Lanes<R> h_prev, Lanes<R>) {
         a[0] = tanh(fma(a[1], a[3], a[0]));
-        h = fma(a[2], h_prev - a[0], a[0]);
+        return fma(a[2], h_prev - a[0], a[0]);
     }
 
     template <int, class R>
@@ -42,18 +46,21 @@ struct GruResetBefore {
     static constexpr bool has_c = false, passes_h = true;
     static constexpr int ih_column[] = {0, 1, 2}, hh_column[] = {0, 1, 2}, phase_of[] = {0, 0, 1},
                          source_column[] = {-1, 3};
+    static constexpr unsigned writes[] = {0b1011, 0}, output_writes = 0b0100, read_again = 0b1010;
 
     template <int phase, class R>
-    BPTT_INLINE static void forward(Lanes<R> (&a)[columns], Lanes<R> h_prev, Lanes<R>, Lanes<R>& h,
-                                    Lanes<R>&) {
+    BPTT_INLINE static void forward(Lanes<R> (&a)[columns], Lanes<R> h_prev, Lanes<R>, Lanes<R>&) {
         if constexpr (phase == 0) {
             a[0] = sigmoid(a[0]);
             a[1] = sigmoid(a[1]);
             a[3] = a[0] * h_prev;
-        } else {
-            a[2] = tanh(a[2]);
-            h = fma(a[1], h_prev - a[2], a[2]);
         }
+    }
+
+    template <class R>
+    BPTT_INLINE static Lanes<R> output(Lanes<R> (&a)[columns], Lanes<R> h_prev, Lanes<R>) {
+        a[2] = tanh(a[2]);
+        return fma(a[1], h_prev - a[2], a[2]);
     }
 
     template <int phase, class R>

@@ -8,13 +8,13 @@ namespace bptt::BPTT_SET {
 
 struct Lstm {
     static constexpr int gates = 4, columns = 4, kept = 4, phases = 1;
+    static constexpr unsigned writes[] = {0b1111}, output_writes = 0, read_again = 0b1000;
     static constexpr bool has_c = true, passes_h = false;
     static constexpr int ih_column[] = {0, 1, 2, 3}, hh_column[] = {0, 1, 2, 3}, phase_of[] = {0, 0, 0, 0},
                          source_column[] = {-1};
 
     template <int, class R>
-    BPTT_INLINE static void forward(Lanes<R> (&a)[columns], Lanes<R>, Lanes<R> c_prev, Lanes<R>&,
-                                    Lanes<R>& c) {
+    BPTT_INLINE static void forward(Lanes<R> (&a)[columns], Lanes<R>, Lanes<R> c_prev, Lanes<R>& c) {
         a[0] = sigmoid(a[0]);
         a[1] = sigmoid(a[1]);
         a[2] = tanh(a[2]);
@@ -23,7 +23,7 @@ struct Lstm {
     }
 
     template <class R>
-    BPTT_INLINE static Lanes<R> output(const Lanes<R> (&a)[columns], Lanes<R> c) {
+    BPTT_INLINE static Lanes<R> output(Lanes<R> (&a)[columns], Lanes<R>, Lanes<R> c) {
         return a[3] * tanh(c);
     }
 
