@@ -32,6 +32,19 @@ constexpr bool takes(int rows, int wide, Index panels_left) {
     return wide <= widest(rows) ? wide / 2 <= panels_left : wide / 2 == panels_left;
 }
 
+// How many k a tile takes in a round of its loop, where its sums and what they are made of leave a register
+// free. The processor fetches instructions up to a branch, and where two hardware threads share a core each
+// has every second fetch: short rounds then wait for instructions. (A single row waits for its weights
+// anyway.)
+#if defined(__FMA__) && !defined(__AVX512F__)
+constexpr int kRound = 4;
+#else
+constexpr int kRound = 1;
+#endif
+constexpr int round_of(int rows, int wide) {
+    return rows > 1 && rows * wide + (rows < wide ? rows : wide) + 1 < 16 ? kRound : 1;
+}
+
 // How many k a tile of 14 rows reads ahead in its panel: weights larger than L2 come from farther away.
 constexpr Index kAhead = 10;
 
@@ -217,41 +230,51 @@ BPTT_SHARED void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* c
     const R* row[M];
     BPTT_UNROLL (i, M) row[i] = packed ? a[0] + i : a[i] + k0;
     const R* packed_row = a[0];
-    const auto multiply = [&](Index first, Index last) BPTT_ALWAYS {
-        for (Index k = first; k < last; ++k) {
-            const auto left = [&](int i) BPTT_ALWAYS { return all(packed ? packed_row[i] : row[i][k]); };
-            const auto right = [&](int v)
-                                   BPTT_ALWAYS { return load(from + v / 2 * panel_stride + v % 2 * W); };
-            // The shorter side's values wait in registers for the longer one's.
-            if constexpr (M < wide) {
-                V<R> lefts[M];
-                BPTT_UNROLL (i, M) lefts[i] = left(i);
-                BPTT_UNROLL (v, wide) {
-                    const V<R> one = right(v);
-                    BPTT_UNROLL (i, M) sum[i][v] = ei::pmadd(lefts[i], one, sum[i][v]);
+    // Rounds of `number` k each, as many as there are from k to last; returns how far that is. Sums that go
+    // through one more lambda would not stay in registers.
+    const auto rounds = [&](auto number, Index k, Index last) BPTT_ALWAYS {
+        constexpr int at_once = decltype(number)::value;
+        for (; k + at_once <= last; k += at_once) {
+            BPTT_UNROLL (further, at_once) {
+                // The shorter side's values wait in registers for the longer one's.
+                V<R> lefts[M], rights[wide];
+                if constexpr (M < wide)
+                    BPTT_UNROLL (i, M)
+                        lefts[i] = all(packed ? packed_row[i + further * kPack<R>] : row[i][k + further]);
+                else
+                    BPTT_UNROLL (v, wide)
+                        rights[v] = load(from + v / 2 * panel_stride + v % 2 * W + further * kPanel<R>);
+                if constexpr (M < wide) {
+                    BPTT_UNROLL (v, wide) {
+                        const V<R> right =
+                            load(from + v / 2 * panel_stride + v % 2 * W + further * kPanel<R>);
+                        BPTT_UNROLL (i, M) BPTT_ACCUMULATE(sum[i][v], lefts[i], right);
+                    }
+                } else {
+                    BPTT_UNROLL (i, M) {
+                        const V<R> left =
+                            all(packed ? packed_row[i + further * kPack<R>] : row[i][k + further]);
+                        BPTT_UNROLL (v, wide) BPTT_ACCUMULATE(sum[i][v], left, rights[v]);
+                    }
                 }
-            } else {
-                V<R> rights[wide];
-                BPTT_UNROLL (v, wide) rights[v] = right(v);
-                BPTT_UNROLL (i, M) {
-                    const V<R> one = left(i);
-                    BPTT_UNROLL (v, wide) sum[i][v] = ei::pmadd(one, rights[v], sum[i][v]);
-                }
+                if constexpr (M > kTallestDirect)
+                    BPTT_UNROLL (v, wide) ahead(from + (kAhead + further) * kPanel<R> + v * W);
             }
-            if constexpr (M > kTallestDirect)
-                BPTT_UNROLL (v, wide) ahead(from + kAhead * kPanel<R> + v * W);
-            from += kPanel<R>;
-            if constexpr (packed) packed_row += kPack<R>;
+            from += at_once * kPanel<R>;
+            if constexpr (packed) packed_row += at_once * kPack<R>;
         }
+        return k;
     };
+    constexpr std::integral_constant<int, round_of(M, wide)> several;
+    Index k = 0;
     if constexpr (fetches) {
-        for (Index k = 0; k < K; k += kBlock) {
+        for (; k + kBlock <= K; k = rounds(several, k, k + kBlock))
             for (Index line = 0; line < fetch.lines; ++line, fetch.line += kLine) ahead_to_l2(fetch.line);
-            multiply(k, smaller(k + kBlock, K));
-        }
-    } else {
-        multiply(0, K);
+        if (k < K)
+            for (Index line = 0; line < fetch.lines; ++line, fetch.line += kLine) ahead_to_l2(fetch.line);
     }
+    k = rounds(several, k, K);
+    if constexpr (several > 1) rounds(std::integral_constant<int, 1>{}, k, K);
 
     BPTT_UNROLL (v, wide) {
         const int width = width_of(v);

@@ -119,6 +119,20 @@ BPTT_INLINE void transpose(V<R> (&rows)[Vec<R>::size]) {
     unroll<Vec<R>::size>([&](auto i) { rows[i] = block.packet[i]; });
 }
 
+// sum += a*b, in the register that sum stands in: left to itself the compiler lets sums change places in an
+// unrolled loop, and copies them back at its end. A macro, as a reference to sum would keep it in memory.
+#if defined(__FMA__) && !defined(__AVX512F__) && defined(__GNUC__)
+#define BPTT_ACCUMULATE(sum, a, b)                                      \
+    do {                                                                \
+        if constexpr (sizeof(R) == 4)                                   \
+            asm("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b)); \
+        else                                                            \
+            asm("vfmadd231pd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b)); \
+    } while (false)
+#else
+#define BPTT_ACCUMULATE(sum, a, b) sum = ei::pmadd(a, b, sum)
+#endif
+
 // A vector with operators, so that a cell's mathematics reads as mathematics.
 template <class R>
 struct Lanes {
