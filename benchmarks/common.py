@@ -25,8 +25,9 @@ Row: TypeAlias = dict[str, Any]
 Benchmark: TypeAlias = Callable[["Run"], Iterator[Row]]
 
 SIZES = ("tiny", "quick", "full")
-SECONDS = {"tiny": 0.01, "quick": 0.1, "full": 0.5}  # that a row takes, about
-TURNS = {"tiny": 1, "quick": 3, "full": 3}
+SECONDS = {"tiny": 0.01, "quick": 0.1, "full": 1.0}  # that a row takes, about
+TURNS = {"tiny": 1, "quick": 3, "full": 5}
+GOALS = {"training": 1.2, "inference": 1.2, "update": 2.0}  # that no ratio should be below
 ALL_PEERS = {"PyTorch": "torch", "JAX": "jax", "ONNX Runtime": "onnxruntime"}
 
 
@@ -226,7 +227,7 @@ def absent() -> list[str]:
 def line(row: Row) -> str:
     """A row in one line."""
     hidden = {"times", "rates", "shares", "flop", "traffic", "ratio", "best_peer", "bytes"}
-    hidden |= {"us_a_step_and_sequence", "over_share"}
+    hidden |= {"us_a_step_and_sequence", "over_share", "profile"}
     head = " ".join(
         f"{k}={v}" if k != "benchmark" else v for k, v in row.items() if k not in hidden
     )

@@ -129,6 +129,7 @@ def rows(run: Run) -> Iterator[Row]:
             contestants(cell, sizes),
             flop=6 * T * N * (G * H * (E + H) + H * V),
             traffic=4 * numbers,
+            turns=run.choose(1, 3, 9),
             cell=cell,
             **sizes._asdict(),
         )

@@ -132,6 +132,45 @@ def test_the_ceiling_is_the_best_peer_over_the_fastest_product(common: dict[str,
     assert common["ceiling"](slow, 30.0) == pytest.approx(8.0 * 30 / 100)
 
 
+@pytest.fixture
+def profile_rows(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return runpy.run_path(str(FOLDER / "profile_rows.py"))
+
+
+def test_a_profile_says_what_each_function_is_for(profile_rows: dict[str, Any]) -> None:
+    report = """
+# Samples: 4K of event 'cpu-clock'
+    40.00%;libbptt.so         ;[.] bptt::x86_64_v3::tile<float, 6, 2, false, true>
+    15.00%;libbptt.so         ;[.] bptt::x86_64_v3::product<float>
+    10.00%;libbptt.so         ;[.] bptt::x86_64_v3::pack_rows<float, 16>
+     5.00%;libbptt.so         ;[.] bptt::x86_64_v3::ForwardLoop<bptt::Gru, float>::step<0>
+     4.00%;libbptt.so         ;[.] bptt::x86_64_v3::Barrier::wait
+     2.00%;[kernel.kallsyms]  ;[k] do_sched_yield
+     3.00%;[kernel.kallsyms]  ;[k] clear_page_erms
+     1.00%;libpython3.11.so   ;[.] tile
+"""
+    kinds = {"products": 55, "packing": 10, "cells": 5, "waiting": 6, "rest": 4}
+    found = profile_rows["shares"](report.splitlines())
+    assert found == pytest.approx({kind: share / 80 for kind, share in kinds.items()})
+    assert not any(profile_rows["shares"]([]).values())
+
+
+def test_the_page_tells_the_profiles(
+    result: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    page = runpy.run_path(str(FOLDER / "report.py"))["page"]
+    assert "products alone" not in page(result)
+    rows = [dict(row) for row in result["rows"]]
+    shares = {"products": 0.8, "packing": 0.1, "cells": 0.1, "waiting": 0.0, "rest": 0.0}
+    row = next(row for row in rows if row["benchmark"] == "training")
+    row |= {"ratio": 1.0, "best_peer": "bptt"}
+    row["profile"] = {"shares": shares, "median": 1.0, "product_rate": 5e10}
+    (told,) = re.findall(r"^\| training .*80%.*$", page({**result, "rows": rows}), re.MULTILINE)
+    assert told.split(" | ")[-7:] == ["80%", "10%", "10%", "0%", "0%", "50", "1.25 |"]
+
+
 def test_what_is_not_installed_is_said(result: dict[str, Any]) -> None:
     for name, package in {"PyTorch": "torch", "JAX": "jax", "ONNX Runtime": "onnxruntime"}.items():
         sentence = f"{name} is not installed: it is left out"
