@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,12 +32,13 @@ import bptt
 from bptt import bench
 
 SAMPLES = 1000  # a second
-# What a function is for: the first pattern that its library and name match.
+# What a function is for: the first pattern that its library and its name, without parameters,
+# match. Who sleeps is not seen; bptt's threads spin where they wait.
 KINDS = {
     "products": r"libbptt.*\b(tile|product|outer_group|outer_sum|column_sum|add_column_sums)<",
     "packing": r"libbptt.*\b(pack_\w+<|PackedWeights|RightOperand|ForwardWeights|BackwardWeights)",
     "cells": r"libbptt.*\b(Forward|Backward)Loop<",
-    "waiting": r"libgomp|Barrier|kernel.*(sched|yield|idle)",
+    "waiting": r"Barrier::meet|Wait::|libgomp|sched_yield|kernel.*(sched|yield|pick_next|idle)",
     "rest": "",
 }
 
@@ -68,47 +71,52 @@ def contestants(row: Row) -> dict[str, bench.Contestant]:
 
 
 def repeat(row: Row) -> None:
-    """bptt's call again and again, until nobody listens: prints the seconds of each."""
+    """bptt's call again and again, until nobody listens: prints the seconds of a call."""
     bptt.set_num_threads(row["threads"])
     call = contestants(row)["bptt"]
-    for _ in range(3):
+    for _ in range(2):
         call()
+    start = time.perf_counter()
+    call()
+    count = math.ceil(0.02 / (time.perf_counter() - start))
     while True:
         start = time.perf_counter()
-        call()
-        print(time.perf_counter() - start, flush=True)
+        for _ in range(count):
+            call()
+        print((time.perf_counter() - start) / count, flush=True)
 
 
 def profile(row: Row, seconds: float) -> dict[str, Any]:
-    """The shares of each kind and the products' FLOP/s."""
+    """The shares of each kind, the median of the calls, and the products' FLOP/s."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(row["threads"])}
     processors = sorted(os.sched_getaffinity(0))[: row["threads"]]
     command = [sys.executable, __file__, "--repeat", json.dumps(row)]
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "perf.data"
-        worker = subprocess.Popen(
+        watch = ["perf", "record", "-q", "-e", "cpu-clock", "-F", str(SAMPLES), "-o", str(data)]
+        with subprocess.Popen(
             command,
             env=environment,
             stdout=subprocess.PIPE,
             text=True,
             preexec_fn=lambda: os.sched_setaffinity(0, processors),
-        )
-        try:
-            assert worker.stdout is not None
-            worker.stdout.readline()
-            watch = ["perf", "record", "-q", "-e", "cpu-clock", "-F", str(SAMPLES), "-o", data]
-            watcher = subprocess.Popen(
-                [*watch, "-p", str(worker.pid), "sleep", str(seconds)], stderr=subprocess.DEVNULL
-            )
-            took = []
-            while watcher.poll() is None:
-                took.append(float(worker.stdout.readline()))
-        finally:
-            worker.kill()
-            worker.wait()
-        if watcher.returncode != 0:
-            raise SystemExit("perf record failed: may this user watch processes?")
-        report = ["perf", "report", "-i", data, "--no-children", "--stdio", "-t", ";"]
+        ) as worker:
+            try:
+                assert worker.stdout is not None
+                worker.stdout.readline()
+                watcher = subprocess.Popen(
+                    [*watch, "-p", str(worker.pid), "sleep", str(seconds)],
+                    stderr=subprocess.DEVNULL,
+                )
+                took = []
+                while watcher.poll() is None and (line := worker.stdout.readline()):
+                    took.append(float(line))
+                watched = watcher.wait()
+            finally:
+                worker.kill()
+        if watched != 0 or not took:
+            raise SystemExit("perf saw no call: may this user watch processes?")
+        report = ["perf", "report", "-i", str(data), "--no-children", "--stdio", "-t", ";"]
         told = subprocess.run(
             [*report, "--sort", "dso,symbol"], check=True, capture_output=True, text=True
         )
@@ -116,11 +124,8 @@ def profile(row: Row, seconds: float) -> dict[str, Any]:
     if found["products"] == 0:
         raise SystemExit("no products among the samples: is the library stripped of its symbols?")
     median = bench.timing(took).median
-    return {
-        "shares": found,
-        "median": median,
-        "product_rate": row["flop"] / (median * found["products"]),
-    }
+    rate = row["flop"] / (median * found["products"])
+    return {"shares": found, "median": median, "product_rate": rate}
 
 
 def main() -> None:
@@ -135,6 +140,8 @@ def main() -> None:
         repeat(chosen.repeat)
     if chosen.result is None:
         parser.error("no result is given")
+    if shutil.which("perf") is None:
+        parser.error("perf is not installed: it is Linux's, in the package linux-perf of Debian's")
     result = json.loads(chosen.result.read_text(encoding="utf-8"))
     for row in result["rows"]:
         row.pop("profile", None)
@@ -143,7 +150,7 @@ def main() -> None:
             told = ", ".join(f"{k} {share:.0%}" for k, share in row["profile"]["shares"].items())
             rate = f"{row['profile']['product_rate'] / 1e9:.0f} GFLOP/s"
             print(f"{common.line(row)}: {told}; {rate}", flush=True)
-    chosen.result.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            chosen.result.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -166,10 +166,11 @@ PROFILES = """\
 By `python benchmarks/profile_rows.py`, which repeats bptt's call of each row whose ratio is below
 its goal ({goals}) under Linux's `perf`: the share of the time
 in products, in packing their operands, in the cells' own passes (activations, gates, states), in
-waiting for other threads, and in all else. `products alone` is what the ratio would be if all but
-the products took no time, these being as fast as they are: where that is below the goal, only
-faster products could reach it. The column before it says how fast they were while the row was
-repeated; the machine's fastest product stands above.
+waiting for other threads, and in all else. It is another run: `ms` is the row's time, `profiled,
+ms` that of a call under `perf`, and where they differ the machine was faster or slower then; the
+column `products, GFLOP/s` is of then, too. `products alone` is what the ratio would be if those
+shares held and all but the products took no time: where it is below the goal, only faster products
+could reach it.
 """
 
 
@@ -185,12 +186,25 @@ def profiles(rows: Sequence[Row]) -> Iterator[str]:
         found = row["profile"]
         cells = [row["benchmark"], str(row["threads"])]
         cells += [str(row.get(key, row.get("E"))) for key in ("cell", *"TNDH")]
-        cells.append(f"{row['ratio']:.2f}")
+        times = (row["times"]["bptt"]["median"], found["median"])
+        cells += [f"{row['ratio']:.2f}", *(f"{1e3 * seconds:.3g}" for seconds in times)]
         cells += [f"{found['shares'][kind]:.0%}" for kind in kinds]
         cells.append(f"{found['product_rate'] / 1e9:.0f}")
         cells.append(f"{row['ratio'] / found['shares']['products']:.2f}")
         body.append(cells)
-    head = ["benchmark", "threads", "cell", "T", "N", "D or E", "H", "ratio", *kinds]
+    head = [
+        "benchmark",
+        "threads",
+        "cell",
+        "T",
+        "N",
+        "D or E",
+        "H",
+        "ratio",
+        "ms",
+        "profiled, ms",
+        *kinds,
+    ]
     yield from [*table([*head, "products, GFLOP/s", "products alone"], body), ""]
 
 

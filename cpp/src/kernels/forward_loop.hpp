@@ -11,7 +11,7 @@
 
 namespace bptt::BPTT_SET {
 
-constexpr Index kForwardChunkBytes = Index{512} << 10;  // of working rows: about what L2 holds
+constexpr Index kForwardChunkBytes = Index{512} << 10;  // of working rows: L2 often holds as much
 constexpr Index kForwardChunkRows = 128;
 
 template <class Cell, class R>

@@ -43,12 +43,13 @@ struct ForwardWeights {
 // The cell's pass of one phase over the units of one row; keep: the row is a tape's. h_next may be h_prev,
 // and c_next c_prev.
 //
-// h waits for the gates, which is a chain of two activations: it is made in a loop of its own, so that the
+// Where h waits for gates, the two are a chain of activations: h is made in a loop of its own, so that the
 // processor has several vectors of each under way.
 template <class Cell, int phase, class R>
 BPTT_INLINE void forward_pointwise(Index H, Range units, bool keep, R* row, const R* h_prev, const R* c_prev,
                                    R* h_next, R* c_next) {
     constexpr bool last = phase + 1 == Cell::phases;
+    static_assert(!last || !Cell::has_c || Cell::writes[phase] != 0, "who makes c?");
     if constexpr (constexpr unsigned writes = Cell::writes[phase]; writes != 0)
         for_each_vector<R>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
             Lanes<R> a[Cell::columns], c_now;

@@ -265,7 +265,7 @@ BPTT_SHARED void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* c
         }
         return k;
     };
-    constexpr std::integral_constant<int, round_of(M, wide)> several;
+    constexpr std::integral_constant<int, round_of(M, wide)> several{};
     Index k = 0;
     if constexpr (fetches) {
         for (; k + kBlock <= K; k = rounds(several, k, k + kBlock))

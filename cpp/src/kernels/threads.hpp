@@ -54,7 +54,12 @@ public:
     explicit Barrier(int threads) : threads_(threads), wait_(threads) {}
 
     BPTT_INLINE void wait() {
-        if (threads_ == 1) return;
+        if (threads_ > 1) meet();
+    }
+
+private:
+    // A function of its own, so that a profile tells waiting from work.
+    BPTT_SHARED void meet() {
         const int round = __atomic_load_n(&round_, __ATOMIC_RELAXED);
         if (__atomic_add_fetch(&arrived_, 1, __ATOMIC_ACQ_REL) == threads_) {
             __atomic_store_n(&arrived_, 0, __ATOMIC_RELAXED);
@@ -64,7 +69,6 @@ public:
         for (Wait wait = wait_; __atomic_load_n(&round_, __ATOMIC_ACQUIRE) == round;) wait.once();
     }
 
-private:
     const int threads_;
     const Wait wait_;
     alignas(64) int arrived_ = 0;
