@@ -275,9 +275,6 @@ def test_real_time_recurrent_learning_finds_the_same_gradient(cell: str) -> None
     assert_close(expected(n)[1].weight_hh, gradient, 1e-12)
 
 
-# ---- bad input -----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("groups", [1, 3])
 def test_sums_are_those_of_the_parts(dtype: Any, groups: int) -> None:
@@ -305,6 +302,9 @@ def test_sums_are_those_of_the_parts(dtype: Any, groups: int) -> None:
     for more in found[1:]:
         for a, b in zip(more, found[0], strict=True):
             assert_same_bits(a, b)
+
+
+# ---- bad input -----------------------------------------------------------------------------------
 
 
 def test_a_ledger_refuses_what_it_cannot_follow() -> None:
