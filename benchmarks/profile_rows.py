@@ -38,7 +38,8 @@ KINDS = {
     "products": r"libbptt.*\b(tile|product|outer_group|outer_sum|column_sum|add_column_sums)<",
     "packing": r"libbptt.*\b(pack_\w+<|PackedWeights|RightOperand|ForwardWeights|BackwardWeights)",
     "cells": r"libbptt.*\b(Forward|Backward)Loop<",
-    "waiting": r"Barrier::meet|Wait::|libgomp|sched_yield|kernel.*(sched|yield|pick_next|idle)",
+    "waiting": r"Barrier::meet|Wait::|libgomp|sched_yield"
+    r"|kernel.*(sched|yield|pick_next|curr|idle)",
     "rest": "",
 }
 
@@ -150,7 +151,7 @@ def main() -> None:
             told = ", ".join(f"{k} {share:.0%}" for k, share in row["profile"]["shares"].items())
             rate = f"{row['profile']['product_rate'] / 1e9:.0f} GFLOP/s"
             print(f"{common.line(row)}: {told}; {rate}", flush=True)
-            chosen.result.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    chosen.result.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
