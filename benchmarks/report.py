@@ -153,9 +153,10 @@ def ceilings(rows: Sequence[Row]) -> Iterator[str]:
             barred = sum(bound < goal for bound in bounds)
             missed = sum(r < goal <= bound for r, bound in zip(ratios, bounds, strict=True))
             means = [f"{geometric_mean(numbers):.2f}" for numbers in (ratios, bounds)]
-            body.append([TITLES[benchmark], str(threads), *means, str(missed), str(barred)])
+            counts = (str(missed), str(barred))
+            body.append([TITLES[benchmark], str(threads), *means, str(goal), *counts])
     if body:
-        head = ["benchmark", "threads", "mean ratio", "mean ceiling"]
+        head = ["benchmark", "threads", "mean ratio", "mean ceiling", "goal of a row"]
         head += ["ratio below the goal, ceiling not", "ceiling below the goal"]
         yield from [*table(head, body), ""]
 
