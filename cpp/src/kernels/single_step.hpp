@@ -11,40 +11,50 @@
 
 namespace bptt::BPTT_SET {
 
-// to[i] += matrix[i, :] . v for i < rows; matrix (rows, K).
+// A matrix (rows, K) and what it is multiplied with.
 template <class R>
-BPTT_SHARED void add_products(const R* matrix, Index rows, Index K, const R* v, R* to) {
+struct Term {
+    const R* matrix;
+    Index K;
+    const R* v;
+};
+
+// sum[r] += of each lane, the products of row i+r of a term with its vector; rows beyond the last are it
+// again.
+template <class R>
+BPTT_INLINE void add_term(const Term<R>& term, Index i, int count, V<R> (&sum)[Vec<R>::size]) {
+    constexpr int W = Vec<R>::size;
+    const R* row[W];
+    unroll<W>([&](auto r) { row[r] = term.matrix + (i + smaller<Index>(r, count - 1)) * term.K; });
+    Index k = 0;
+    for (; k + W <= term.K; k += W) {
+        const V<R> v = load(term.v + k);
+        unroll<W>([&](auto r) { sum[r] = ei::pmadd(load(row[r] + k), v, sum[r]); });
+    }
+    if (k == term.K) return;
+    const int rest = static_cast<int>(term.K - k);
+    const V<R> v = load_first(term.v + k, rest);
+    unroll<W>([&](auto r) { sum[r] = ei::pmadd(load_first(row[r] + k, rest), v, sum[r]); });
+}
+
+// to[i] = the biases' i-th numbers + matrix[i, :] . v of each term, for i < rows. A bias may be null.
+template <int terms, int biases, class R>
+BPTT_SHARED void sum_of_products(Index rows, const Term<R> (&term)[terms], const R* const (&bias)[biases],
+                                 R* to) {
     constexpr int W = Vec<R>::size;
     for (Index i = 0; i < rows; i += W) {
         const int count = static_cast<int>(smaller<Index>(W, rows - i));
-        const R* row[W];
         V<R> sum[W];
-        unroll<W>([&](auto r) {
-            row[r] = matrix + (i + smaller<Index>(r, count - 1)) * K;  // no row beyond the last is read
-            sum[r] = all(R(0));
-        });
-        Index k = 0;
-        for (; k + W <= K; k += W) {
-            const V<R> x = load(v + k);
-            unroll<W>([&](auto r) { sum[r] = ei::pmadd(load(row[r] + k), x, sum[r]); });
-        }
-        if (k < K) {
-            const int rest = static_cast<int>(K - k);
-            const V<R> x = load_first(v + k, rest);
-            unroll<W>([&](auto r) { sum[r] = ei::pmadd(load_first(row[r] + k, rest), x, sum[r]); });
-        }
+        unroll<W>([&](auto r) { sum[r] = all(R(0)); });
+        unroll<terms>([&](auto t) { add_term(term[t], i, count, sum); });
         transpose<R>(sum);
         for (int half = W / 2; half > 0; half /= 2)
             for (int r = 0; r < half; ++r) sum[r] = ei::padd(sum[r], sum[r + half]);
-        store_lanes(to + i, ei::padd(load_lanes(to + i, count), sum[0]), count);
+        unroll<biases>([&](auto b) {
+            if (bias[b] != nullptr) sum[0] = ei::padd(sum[0], load_lanes(bias[b] + i, count));
+        });
+        store_lanes(to + i, sum[0], count);
     }
-}
-
-// to[j] = bias[j] + other[j] for j < H; null: zero.
-template <class R>
-BPTT_SHARED void start_from(R* to, Index H, const R* bias, const R* other) {
-    for (Index j = 0; j < H; ++j)
-        to[j] = (bias != nullptr ? bias[j] : R(0)) + (other != nullptr ? other[j] : R(0));
 }
 
 template <class Cell, class R>
@@ -56,24 +66,25 @@ void single_step(const kernels::StepArgs<R>& a) {
     for (Index n = 0; n < a.N; ++n) {
         const R* const h = a.h + n * H;
         const R* const c = Cell::has_c ? a.c + n * H : h;
-        fill<R>(row, Cell::columns * H, R(0));
-        unroll<Cell::gates>([&](auto gate) {
-            constexpr int g = decltype(gate)::value;
-            constexpr bool apart = sides_apart<Cell>(g);
-            const R* const hidden = a.bias_hh != nullptr ? a.bias_hh + g * H : nullptr;
-            R* const to = row + Cell::ih_column[g] * H;
-            start_from<R>(to, H, a.bias_ih != nullptr ? a.bias_ih + g * H : nullptr,
-                          apart ? nullptr : hidden);
-            if (apart) start_from<R>(row + Cell::hh_column[g] * H, H, hidden, nullptr);
-            add_products(a.weight_ih + g * H * a.D, H, a.D, a.x + n * a.D, to);
-        });
         unroll<Cell::phases>([&](auto phase) {
             constexpr int p = decltype(phase)::value;
             const R* const from = p == 0 ? h : row + Cell::source_column[p] * H;
             unroll<Cell::gates>([&](auto gate) {
                 constexpr int g = decltype(gate)::value;
-                if constexpr (Cell::phase_of[g] == p)
-                    add_products(a.weight_hh + g * H * H, H, H, from, row + Cell::hh_column[g] * H);
+                if constexpr (Cell::phase_of[g] == p) {
+                    const Term<R> input{a.weight_ih + g * H * a.D, a.D, a.x + n * a.D},
+                        hidden{a.weight_hh + g * H * H, H, from};
+                    const R *const of_input = a.bias_ih != nullptr ? a.bias_ih + g * H : nullptr,
+                                   *const of_hidden = a.bias_hh != nullptr ? a.bias_hh + g * H : nullptr;
+                    R *const to = row + Cell::ih_column[g] * H, *const to_hidden =
+                                                                    row + Cell::hh_column[g] * H;
+                    if constexpr (sides_apart<Cell>(g)) {
+                        sum_of_products<1, 1, R>(H, {input}, {of_input}, to);
+                        sum_of_products<1, 1, R>(H, {hidden}, {of_hidden}, to_hidden);
+                    } else {
+                        sum_of_products<2, 2, R>(H, {input, hidden}, {of_input, of_hidden}, to);
+                    }
+                }
             });
             forward_pointwise<Cell, p>(H, Range{0, H}, false, row, h, c, a.h_next + n * H,
                                        Cell::has_c ? a.c_next + n * H : nullptr);
