@@ -2,7 +2,7 @@
 // so nothing but that is kept.
 #pragma once
 
-#include "kernels/vector.hpp"
+#include "kernels/elementary.hpp"
 
 namespace bptt::BPTT_SET {
 

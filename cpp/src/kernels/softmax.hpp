@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernels/blocks.hpp"
-#include "kernels/vector.hpp"
+#include "kernels/elementary.hpp"
 
 namespace bptt::BPTT_SET {
 
@@ -29,7 +29,7 @@ BPTT_INLINE R row_maximum(const R* x, Index V) {
     return largest_lane(maximum(maximum(part[0], part[1]), maximum(part[2], part[3])));
 }
 
-// Below it the exponential is no normal number, and taken to be zero (exp of vector.hpp stops at its
+// Below it the exponential is no normal number, and taken to be zero (exp of elementary.hpp stops at its
 // smallest): a class whose logit is -infinity has no probability and no gradient.
 template <class R>
 constexpr R kLowestExponent = sizeof(R) == 4 ? R(-87) : R(-708);

@@ -1,5 +1,5 @@
-// THE vector operations: Eigen's packets under short names, partial loads and stores for the ends of
-// rows, and the activations.
+// THE vector operations: Eigen's packets under short names, and partial loads and stores for the ends of
+// rows.
 #pragma once
 
 // Eigen's square root is then the processor's: rounded correctly, and that of infinity is infinity.
@@ -149,6 +149,13 @@ struct Lanes {
     friend BPTT_INLINE Lanes operator-(Lanes a) { return {ei::pnegate(a.v)}; }
 };
 
+// Whether a*b + c is rounded once.
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+constexpr bool kFused = true;
+#else
+constexpr bool kFused = false;
+#endif
+
 // a*b + c, rounded once where the processor can.
 template <class R>
 BPTT_INLINE Lanes<R> fma(Lanes<R> a, Lanes<R> b, Lanes<R> c) {
@@ -207,167 +214,6 @@ BPTT_INLINE Lanes<R> absolute(Lanes<R> x) {
 template <class R>
 BPTT_INLINE Lanes<R> relu(Lanes<R> x) {
     return {ei::pmax(x.v, all(R(0)))};
-}
-
-// The sum of coefficient[first+i] * r^i for i < count, split in halves by Estrin: a step's pointwise pass
-// waits for this. power: r, r^2, r^4, r^8.
-template <int first, int count, class R>
-BPTT_INLINE Lanes<R> polynomial(const R* coefficient, const Lanes<R> (&power)[4]) {
-    constexpr int level = count > 8 ? 3 : count > 4 ? 2 : count > 2 ? 1 : 0;
-    if constexpr (count == 1)
-        return Lanes<R>(coefficient[first]);
-    else
-        return fma(power[level], polynomial<first + (1 << level), count - (1 << level)>(coefficient, power),
-                   polynomial<first, (1 << level)>(coefficient, power));
-}
-
-// (e^r - 1 - r) / r^2 for |r| <= limit as a polynomial of `count` terms: Taylor's with several more, of which
-// the highest is taken away again and again with the Chebyshev polynomial of its degree, the one that is
-// smallest over the range (Lanczos 1938). That saves one term in single precision and two in double.
-template <class R, int count>
-struct ExpTerms {
-    R coefficient[count];
-
-    constexpr explicit ExpTerms(double limit) : coefficient() {
-        constexpr int most = count + 6;
-        double term[most] = {}, before[most + 1] = {}, power = limit / 2;
-        for (int k = 0; k < most; ++k) term[k] = 1 / factorial<double>(k + 2);
-        for (int k = 1; k < most - 1; ++k) power *= limit / 2;
-        for (int degree = most - 1; degree >= count; --degree, power /= limit / 2) {
-            // T_degree by its recurrence; power: (limit/2)^degree, so that 2*power is 1 over its leading
-            // factor.
-            double now[most + 1] = {0, 1};
-            for (double& value : before) value = 0;
-            before[0] = 1;
-            for (int d = 1; d < degree; ++d)
-                for (int k = most; k >= 0; --k) {
-                    const double next = (k > 0 ? 2 * now[k - 1] : 0) - before[k];
-                    before[k] = now[k];
-                    now[k] = next;
-                }
-            double scale = term[degree] * 2 * power;
-            for (int k = 0; k <= degree; ++k, scale /= limit) term[k] -= scale * now[k];
-        }
-        for (int k = 0; k < count; ++k) coefficient[k] = static_cast<R>(term[k]);
-    }
-};
-
-// Added to a number of a smaller size, it leaves no room for a fraction: the sum is rounded to a whole one,
-// and that stands in the sum's lowest bits.
-template <class R>
-constexpr R round_number = sizeof(R) == 4 ? R(12582912.0) : R(6755399441055744.0);
-
-// 2^n for n = t - round_number<R>, from the bits of t: n stands in the lowest of them, and the shift brings
-// it to where the exponent is. 2^n must be normal.
-template <class R>
-BPTT_INLINE Lanes<R> power_from_bits(Lanes<R> t) {
-#if defined(__AVX512F__)
-    if constexpr (sizeof(R) == 4)
-        return {_mm512_castsi512_ps(
-            _mm512_add_epi32(_mm512_slli_epi32(_mm512_castps_si512(t.v), 23), _mm512_set1_epi32(127 << 23)))};
-    else
-        return {_mm512_castsi512_pd(_mm512_add_epi64(_mm512_slli_epi64(_mm512_castpd_si512(t.v), 52),
-                                                     _mm512_set1_epi64(std::int64_t{1023} << 52)))};
-#elif defined(__AVX2__)
-    if constexpr (sizeof(R) == 4)
-        return {_mm256_castsi256_ps(
-            _mm256_add_epi32(_mm256_slli_epi32(_mm256_castps_si256(t.v), 23), _mm256_set1_epi32(127 << 23)))};
-    else
-        return {_mm256_castsi256_pd(_mm256_add_epi64(_mm256_slli_epi64(_mm256_castpd_si256(t.v), 52),
-                                                     _mm256_set1_epi64x(std::int64_t{1023} << 52)))};
-#elif defined(__SSE2__)
-    if constexpr (sizeof(R) == 4)
-        return {_mm_castsi128_ps(
-            _mm_add_epi32(_mm_slli_epi32(_mm_castps_si128(t.v), 23), _mm_set1_epi32(127 << 23)))};
-    else
-        return {_mm_castsi128_pd(_mm_add_epi64(_mm_slli_epi64(_mm_castpd_si128(t.v), 52),
-                                               _mm_set1_epi64x(std::int64_t{1023} << 52)))};
-#else
-    return {ei::pldexp(all(R(1)), ei::psub(t.v, all(round_number<R>)))};
-#endif
-}
-
-// x = n*ln 2 + r with |r| <= ln(2)/2: returns e^r - 1, within 3e-8 or 5e-17 of itself before rounding, and
-// 2^n.
-template <class R>
-BPTT_INLINE Lanes<R> reduced_expm1(Lanes<R> x, Lanes<R>& scale) {
-    constexpr bool single = sizeof(R) == 4;
-    constexpr R ln2_high = single ? R(0.693359375) : R(6.93147180369123816490e-01);
-    constexpr R ln2_low = single ? R(-2.12194440e-4) : R(1.90821492927058770002e-10);
-    constexpr int count = single ? 5 : 10;
-    constexpr ExpTerms<R, count> terms(0.34658);
-    const Lanes<R> shifted = fma(x, Lanes<R>(R(1.44269504088896340736)), Lanes<R>(round_number<R>));
-    const Lanes<R> n = shifted - Lanes<R>(round_number<R>);
-    const Lanes<R> r = fnma(n, Lanes<R>(ln2_low), fnma(n, Lanes<R>(ln2_high), x));
-    const Lanes<R> r2 = r * r, r4 = r2 * r2;
-    const Lanes<R> power[] = {r, r2, r4, r4 * r4};
-    scale = power_from_bits(shifted);
-    return fma(r2, polynomial<0, count>(terms.coefficient, power), r);
-}
-
-// a / b for b that is normal (or NaN), within an ulp. A division of sixteen floats takes
-// sixteen cycles, an estimate of the reciprocal and one Newton step a third of that.
-template <class R>
-BPTT_INLINE Lanes<R> quotient(Lanes<R> a, Lanes<R> b) {
-#if defined(__AVX512F__)
-    if constexpr (sizeof(R) == 4) {
-        const Lanes<R> reciprocal(_mm512_rcp14_ps(b.v));
-        const Lanes<R> estimate = a * reciprocal;
-        return fma(fnma(b, estimate, a), reciprocal, estimate);
-    }
-#endif
-    return a / b;
-}
-
-template <class R>
-BPTT_INLINE Lanes<R> exp(Lanes<R> x) {
-    constexpr R low = sizeof(R) == 4 ? R(-87.3) : R(-708.3), high = sizeof(R) == 4 ? R(88.3) : R(709.0);
-    Lanes<R> scale;
-    const Lanes<R> p = reduced_expm1(clamp(x, low, high), scale);
-    return fma(scale, p, scale);
-}
-
-// e^x - 1 for |x| <= limit, beyond which it is -1 or so large that adding 2 changes nothing.
-template <class R>
-constexpr R kExpm1Limit = sizeof(R) == 4 ? R(20) : R(44);
-
-template <class R>
-BPTT_INLINE Lanes<R> expm1_within_limit(Lanes<R> x) {
-    Lanes<R> scale;
-    const Lanes<R> p = reduced_expm1(clamp(x, -kExpm1Limit<R>, kExpm1Limit<R>), scale);
-    return fma(scale, p, scale - Lanes<R>(R(1)));
-}
-
-// (e^2x - 1) / (e^2x - 1 + 2): no cancellation near zero, none far from it.
-template <class R>
-BPTT_INLINE Lanes<R> tanh(Lanes<R> x) {
-    const Lanes<R> e = expm1_within_limit(x + x);
-    return quotient(e, e + Lanes<R>(R(2)));
-}
-
-template <class R>
-BPTT_INLINE Lanes<R> sigmoid(Lanes<R> x) {
-    const Lanes<R> one(R(1));
-    return quotient(one, one + exp(-x));
-}
-
-template <class R>
-BPTT_INLINE Lanes<R> log(Lanes<R> x) {
-    return {ei::plog(x.v)};
-}
-
-// log(1 + x) for 0 <= x <= 1, by 2 artanh(x / (2 + x)): its argument is at most 1/3, and the first
-// missing term below half an ulp.
-template <class R>
-BPTT_INLINE Lanes<R> log1p_of_fraction(Lanes<R> x) {
-    constexpr int terms = sizeof(R) == 4 ? 8 : 17;
-    const Lanes<R> s = x / (x + Lanes<R>(R(2))), square = s * s;
-    Lanes<R> p(R(1) / R(2 * terms - 1));
-    unroll<terms - 1>([&](auto i) {
-        constexpr int k = terms - 2 - decltype(i)::value;
-        p = fma(p, square, Lanes<R>(R(1) / R(2 * k + 1)));
-    });
-    return (s + s) * p;
 }
 
 // ---- across lanes ----------------------------------------------------------------------------------

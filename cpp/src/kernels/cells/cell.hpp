@@ -28,7 +28,7 @@
 // Layer normalisation, projection, peepholes and recurrent dropout would be further constants here.
 #pragma once
 
-#include "kernels/vector.hpp"
+#include "kernels/elementary.hpp"
 
 namespace bptt::BPTT_SET {
 
