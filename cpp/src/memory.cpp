@@ -27,6 +27,7 @@ constexpr std::size_t kHugePage = std::size_t{2} << 20;
 // may be a little larger, but what is counted must not depend on what was kept.
 struct Header {
     std::size_t bytes, asked;
+    Header* next;  // of the kept ones of this size
 };
 
 // Sizes are rounded so that calls of nearly the same shape reuse each other's blocks.
@@ -42,36 +43,35 @@ public:
         const std::size_t size = rounded(bytes + kAlignment);
         {
             std::lock_guard<std::mutex> lock(mutex_);
-            auto found = kept_.lower_bound(size);
-            if (found != kept_.end() && found->first <= size + size / 8) {
-                void* memory = found->second;
-                const std::size_t its_size = found->first;
-                kept_.erase(found);
-                kept_bytes_ -= its_size;
-                static_cast<Header*>(memory)->asked = size;
-                count_use(its_size, size);
-                return static_cast<char*>(memory) + kAlignment;
+            for (auto its = kept_.lower_bound(size); its != kept_.end() && its->first <= size + size / 8;
+                 ++its) {
+                if (its->second == nullptr) continue;
+                Header* const block = take(its->second);
+                block->asked = size;
+                count_use(block->bytes, size);
+                return memory_of(block);
             }
         }
-        void* memory = from_system(size);
-        *static_cast<Header*>(memory) = {size, size};
+        Header* const block = from_system(size);
+        *block = {size, size, nullptr};
         std::lock_guard<std::mutex> lock(mutex_);
         count_use(size, size);
-        return static_cast<char*>(memory) + kAlignment;
+        return memory_of(block);
     }
 
-    void release(void* block) noexcept {
-        if (block == nullptr) return;
-        void* memory = static_cast<char*>(block) - kAlignment;
-        const std::size_t size = static_cast<Header*>(memory)->bytes;
+    void release(void* memory) noexcept {
+        if (memory == nullptr) return;
+        Header* const block = reinterpret_cast<Header*>(static_cast<char*>(memory) - kAlignment);
         std::lock_guard<std::mutex> lock(mutex_);
-        used_bytes_ -= size;
-        asked_bytes_ -= static_cast<Header*>(memory)->asked;
+        used_bytes_ -= block->bytes;
+        asked_bytes_ -= block->asked;
         try {
-            kept_.emplace(size, memory);
-            kept_bytes_ += size;
+            Header*& first = kept_[block->bytes];
+            block->next = first;
+            first = block;
+            kept_bytes_ += block->bytes;
         } catch (const std::bad_alloc&) {
-            std::free(memory);
+            std::free(block);
         }
         trim(limit());
     }
@@ -102,7 +102,9 @@ public:
     }
 
 private:
-    static void* from_system(std::size_t size) {
+    static void* memory_of(Header* block) { return reinterpret_cast<char*>(block) + kAlignment; }
+
+    static Header* from_system(std::size_t size) {
         const bool huge = size >= 2 * kHugePage;
         const std::size_t alignment = huge ? kHugePage : kAlignment;
         const std::size_t whole = (size + alignment - 1) / alignment * alignment;
@@ -112,7 +114,15 @@ private:
         // Fewer page faults and TLB misses; a refusal changes nothing.
         if (huge) (void)madvise(memory, size / kHugePage * kHugePage, MADV_HUGEPAGE);
 #endif
-        return memory;
+        return static_cast<Header*>(memory);
+    }
+
+    // The first kept block of a size.
+    Header* take(Header*& first) noexcept {
+        Header* const block = first;
+        first = block->next;
+        kept_bytes_ -= block->bytes;
+        return block;
     }
 
     void count_use(std::size_t size, std::size_t asked) {
@@ -129,15 +139,17 @@ private:
     // The largest go first: they are the ones that a changed shape leaves behind.
     void trim(std::size_t limit) noexcept {
         while (!kept_.empty() && used_bytes_ + kept_bytes_ > limit) {
-            auto largest = std::prev(kept_.end());
-            kept_bytes_ -= largest->first;
-            std::free(largest->second);
-            kept_.erase(largest);
+            const auto largest = std::prev(kept_.end());
+            if (largest->second != nullptr)
+                std::free(take(largest->second));
+            else
+                kept_.erase(largest);
         }
     }
 
     std::mutex mutex_;
-    std::multimap<std::size_t, void*> kept_;
+    // By size. A size whose blocks are all in use stays: a call of the same shape brings them back.
+    std::map<std::size_t, Header*> kept_;
     std::size_t used_bytes_ = 0, kept_bytes_ = 0, most_used_bytes_ = 0;
     std::size_t asked_bytes_ = 0, peak_bytes_ = 0;
 };
