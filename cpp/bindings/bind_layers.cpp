@@ -122,6 +122,9 @@ public:
     py::tuple step(py::object x_t, py::object state) const {
         return std::visit([&](const auto& layer) { return step_of(layer, x_t, state); }, layer_);
     }
+    void prepare() {
+        std::visit([](auto& layer) { bptt::prepare(layer); }, layer_);
+    }
     // Raises what `backward` would raise for this tape and dstate.
     void check_backward(PyLayerTape& tape, py::object dstate) const {
         std::visit([&](const auto& layer) { check_of(layer, tape, dstate); }, layer_);
@@ -262,6 +265,7 @@ void register_layers(py::module_& module) {
              py::arg("lengths").none(true), py::arg("reset").none(true), py::arg("masks"))
         .def("predict", &PyRecurrent::predict, py::arg("x"), py::arg("state").none(true),
              py::arg("lengths").none(true), py::arg("reset").none(true))
+        .def("prepare", &PyRecurrent::prepare)
         .def("step", &PyRecurrent::step, py::arg("x_t"), py::arg("state").none(true) = py::none())
         .def("backward", &PyRecurrent::backward, py::arg("tape"), py::arg("dy").none(true),
              py::arg("dstate").none(true), py::arg("retain"))

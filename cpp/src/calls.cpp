@@ -32,7 +32,8 @@ kernels::ForwardArgs<R> forward_args(const Tape<R>& tape, bool keep) {
             tape.c.data(),
             tape.gates.data(),
             keep,
-            static_cast<int>(get_num_threads())};
+            static_cast<int>(get_num_threads()),
+            tape.weights.prepared != nullptr ? tape.weights.prepared->of(tape.cell, tape.weights) : nullptr};
 }
 
 template <class R>
@@ -72,6 +73,27 @@ void run(const Tape<R>& tape, const Kernel& kernel, const std::vector<Args>& arg
 }
 
 }  // namespace
+
+template <class R>
+Prepared<R>::Prepared(Cell cell, const Arrays& arrays)
+    : cell_(cell),
+      arrays_(arrays),
+      made_(table<kernels::ForwardTable<R>>().prepare[static_cast<int>(cell)](
+          {arrays[0].shape()[1], arrays[1].shape()[1], arrays[0].data(), arrays[1].data(), arrays[2].data(),
+           arrays[3].data()})) {}
+
+template <class R>
+Prepared<R>::~Prepared() {
+    table<kernels::ForwardTable<R>>().forget[static_cast<int>(cell_)](made_);
+}
+
+template <class R>
+void* Prepared<R>::of(Cell cell, const Weights<R>& weights) const {
+    const bool same = cell == cell_ && weights.weight_ih.data == arrays_[0].data() &&
+                      weights.weight_hh.data == arrays_[1].data() &&
+                      weights.bias_ih.data == arrays_[2].data() && weights.bias_hh.data == arrays_[3].data();
+    return same ? made_ : nullptr;
+}
 
 template <class R>
 Tape<R> new_tape(Cell cell, const Dims& dims, const View<const R>& x, const Weights<R>& weights,
@@ -166,6 +188,7 @@ void consume(Tape<R>& tape) {
 }
 
 #define BPTT_CALLS(R)                                                                                      \
+    template struct Prepared<R>;                                                                           \
     template Tape<R> new_tape(Cell, const Dims&, const View<const R>&, const Weights<R>&, const State<R>&, \
                               const Steps&, bool);                                                         \
     template void run_forward(const std::vector<Tape<R>>&, bool, const Chain&);                            \

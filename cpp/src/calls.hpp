@@ -2,6 +2,7 @@
 // it. What is given was checked; recurrent.cpp's calls and stack.cpp's are made of these.
 #pragma once
 
+#include <array>
 #include <vector>
 
 #include "bptt/recurrent.hpp"
@@ -24,6 +25,25 @@ struct Chain {
               (*static_cast<const Told*>(it))(call, first, last);
           }),
           context(&told) {}
+};
+
+// What a kernel made of weights that many calls will have; it keeps their memory.
+template <class R>
+struct Prepared {
+    using Arrays = std::array<Array<R>, 4>;  // weight_ih, weight_hh, bias_ih, bias_hh
+
+    Prepared(Cell cell, const Arrays& arrays);
+    ~Prepared();
+    Prepared(const Prepared&) = delete;
+    Prepared& operator=(const Prepared&) = delete;
+
+    // The kernel's own object; null where these are other weights.
+    void* of(Cell cell, const Weights<R>& weights) const;
+
+private:
+    const Cell cell_;
+    const Arrays arrays_;
+    void* const made_;
 };
 
 // Room for what a forward call writes, and the initial state in its slot. Without keep the caller drops it.

@@ -130,6 +130,12 @@ NamedArrays<R> parameters(const Model<R>& model) {
 }
 
 template <class R>
+void prepare(Model<R>& model) {
+    for (NamedLayer<R>& layer : model.layers)
+        if (auto* const its = std::get_if<Recurrent<R>>(&layer.layer)) prepare(*its);
+}
+
+template <class R>
 ModelForward<R> forward(const Model<R>& model, const AnyIn<R>& x, const ModelState<R>& state,
                         const Steps& steps, Random* random) {
     return chain("Model.forward", model, x, state, true,
@@ -205,6 +211,7 @@ ModelGradients<R> backward(const Model<R>& model, ModelTape<R>& tape, In<R> dy, 
     template Model<R> sequential(std::vector<Layer<R>>);                                                    \
     template void initialize(Model<R>&, Random&);                                                           \
     template NamedArrays<R> parameters(const Layer<R>&);                                                    \
+    template void prepare(Model<R>&);                                                                       \
     template NamedArrays<R> parameters(const Model<R>&);                                                    \
     template ModelForward<R> forward(const Model<R>&, const AnyIn<R>&, const ModelState<R>&, const Steps&,  \
                                      Random*);                                                              \

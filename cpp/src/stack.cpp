@@ -193,7 +193,8 @@ LayerForward<R> run(const Recurrent<R>& layer, View<const R> x, State<R> initial
     return out;
 }
 
-// What pays for packing the weights, which the loop does, is more rows than these.
+// What pays for packing the weights, which the loop does, is more rows than these. Where they are packed, the
+// loop is the slower one with a single row only.
 constexpr Index kFewSequences = 4;
 
 template <class R>
@@ -305,6 +306,15 @@ NamedArrays<R> parameters(const Recurrent<R>& layer) {
 }
 
 template <class R>
+void prepare(Recurrent<R>& layer) {
+    validate::layer(layer_caller(layer, ".prepare"), layer);
+    for (auto& row : layer.rows)
+        row.prepared = std::make_shared<const detail::Prepared<R>>(
+            layer.cell,
+            typename detail::Prepared<R>::Arrays{row.weight_ih, row.weight_hh, row.bias_ih, row.bias_hh});
+}
+
+template <class R>
 Masks dropout_masks(const Recurrent<R>& layer, Index T, Index N, Random& random) {
     validate::layer(layer_caller(layer, ".dropout_masks"), layer);
     Masks masks;
@@ -333,7 +343,8 @@ LayerForward<R> predict(const Recurrent<R>& layer, In<R> x, const StateIn<R>& st
 template <class R>
 LayerForward<R> step(const Recurrent<R>& layer, In<R> x_t, const StateIn<R>& state) {
     const Index N = validate::step<R>(layer_caller(layer, ".step"), layer, x_t, state);
-    if (N <= kFewSequences) return single_step<R>(layer, x_t, state);
+    const Index few = layer.rows[0].prepared ? 1 : kFewSequences;
+    if (N <= few) return single_step<R>(layer, x_t, state);
     LayerForward<R> out = run<R>(layer, {x_t.data, {1, N, layer.input_size()}}, state, {}, {}, false);
     out.y = out.y.reshaped({N, layer.hidden_size()});
     return out;
@@ -386,6 +397,7 @@ LayerGradients<R> backward(const Recurrent<R>& layer, LayerTape<R>& tape, In<R> 
 
 #define BPTT_STACK(R)                                                                                        \
     template NamedArrays<R> parameters(const Recurrent<R>&);                                                 \
+    template void prepare(Recurrent<R>&);                                                                    \
     template Masks dropout_masks(const Recurrent<R>&, Index, Index, Random&);                                \
     template LayerForward<R> forward(const Recurrent<R>&, In<R>, const StateIn<R>&, const Steps&, Masks);    \
     template LayerForward<R> predict(const Recurrent<R>&, In<R>, const StateIn<R>&, const Steps&);           \

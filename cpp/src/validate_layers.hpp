@@ -20,7 +20,7 @@ Caller layer_caller(const Recurrent<R>& layer, const char* function) {
 
 template <class R>
 Weights<R> weights_of(const typename Recurrent<R>::Row& row) {
-    return {row.weight_ih, row.weight_hh, row.bias_ih, row.bias_hh};
+    return {row.weight_ih, row.weight_hh, row.bias_ih, row.bias_hh, row.prepared.get()};
 }
 
 inline void options(const Caller& caller, Index num_layers, double dropout) {

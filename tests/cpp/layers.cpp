@@ -222,6 +222,43 @@ void a_models_steps_equal_its_loop() {
 }
 
 // Behind a layer and before one, of every kind: the model's gradients at a few elements.
+// What was prepared is used only for the weights that it was made of.
+void a_prepared_layer_has_the_same_bits(bptt::Cell cell) {
+    bptt::RecurrentOptions options;
+    options.num_layers = 2;
+    const Stack layer = stack(cell, options);
+    Stack prepared = layer;
+    bptt::prepare(prepared);
+    const Array<double> x = numbers({T, N, D}, 1);
+    const auto of_layer = bptt::predict(layer, x);
+    check(same(bptt::predict(prepared, x).y, of_layer.y), "a prepared layer predicts the same bits");
+    auto run = bptt::forward(prepared, x), other = bptt::forward(layer, x);
+    const Array<double> dy = numbers({T, N, H}, 2);
+    const auto one = bptt::backward(prepared, run.tape, dy), its = bptt::backward(layer, other.tape, dy);
+    check(same(run.y, other.y) && same(one.x, its.x), "so do its forward and its backward");
+    Stack changed = prepared;
+    changed.rows[1].weight_hh = numbers(changed.rows[1].weight_hh.shape(), 9);
+    Stack plain = layer;
+    plain.rows[1].weight_hh = changed.rows[1].weight_hh;
+    check(same(bptt::predict(changed, x).y, bptt::predict(plain, x).y), "a row's new weights are seen");
+    Stack other_cell = prepared;
+    other_cell.cell = bptt::Cell::gru;
+    if (cell == bptt::Cell::gru_reset_before) {
+        plain = layer;
+        plain.cell = bptt::Cell::gru;
+        check(same(bptt::predict(other_cell, x).y, bptt::predict(plain, x).y), "and so is another cell");
+    }
+}
+
+void a_prepared_model_has_the_same_bits() {
+    auto model = bptt::sequential<double>(
+        {bptt::make_recurrent<double>(bptt::Cell::lstm, D, H), bptt::make_linear<double>(H, D)});
+    for (const auto& parameter : bptt::parameters(model)) fill(parameter.value, 7);
+    const Array<double> x = numbers({T, N, D}, 1), y = bptt::predict(model, x).y;
+    bptt::prepare(model);
+    check(same(bptt::predict(model, x).y, y), "a prepared model predicts the same bits");
+}
+
 void activations_have_the_gradients_of_central_differences(bptt::Nonlinearity nonlinearity) {
     const bptt::Activation<double> activation{nonlinearity};
     const auto model =
@@ -335,6 +372,7 @@ int main() {
         gradients_equal_central_differences(cell);
         a_stack_equals_its_layers(cell);
         lags_go_down_a_stack(cell);
+        a_prepared_layer_has_the_same_bits(cell);
     }
     for (const auto nonlinearity :
          {bptt::Nonlinearity::tanh, bptt::Nonlinearity::relu, bptt::Nonlinearity::sigmoid,
@@ -342,6 +380,7 @@ int main() {
         activations_have_the_gradients_of_central_differences(nonlinearity);
     a_model_learns();
     a_models_steps_equal_its_loop();
+    a_prepared_model_has_the_same_bits();
     wrong_input_is_refused();
     a_refused_backward_consumes_nothing();
     std::printf("layers: %s\n", failures == 0 ? "all holds" : "FAILED");

@@ -15,6 +15,7 @@
 // Everything here throws std::invalid_argument naming the argument for a shape or a value that does not fit.
 #pragma once
 
+#include <memory>
 #include <random>
 #include <string>
 #include <utility>
@@ -90,6 +91,7 @@ struct Recurrent {
         Array<R> weight_ih;         // (G*H, D); above the first layer D is directions*H
         Array<R> weight_hh;         // (G*H, H)
         Array<R> bias_ih, bias_hh;  // (G*H,), or both none
+        std::shared_ptr<const detail::Prepared<R>> prepared;  // by prepare()
     };
 
     Cell cell = Cell::lstm;
@@ -167,6 +169,15 @@ template <class R>
 BPTT_API NamedArrays<R> parameters(const Layer<R>& layer);
 template <class R>
 BPTT_API NamedArrays<R> parameters(const Model<R>& model);
+
+// Of a layer that will run many times with the same weights: what every call would make of them is made
+// once, so that predict, forward and step only read it. That counts where calls are short, and takes as much
+// memory again as the weights. From then on the parameters must not change. A copy of the layer shares what
+// was made; a row that is given other arrays is as it was before.
+template <class R>
+BPTT_API void prepare(Recurrent<R>& layer);
+template <class R>
+BPTT_API void prepare(Model<R>& model);
 
 // ---- running it ------------------------------------------------------------------------------------
 

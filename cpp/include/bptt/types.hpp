@@ -137,12 +137,19 @@ struct Dims {
     Index T = 0, N = 0, D = 0, H = 0;
 };
 
+namespace detail {
+template <class R>
+struct Prepared;
+}
+
 template <class R>
 struct Weights {
     View<const R> weight_ih;  // (G*H, D)
     View<const R> weight_hh;  // (G*H, H)
     View<const R> bias_ih;    // (G*H,), or not given
     View<const R> bias_hh;    // (G*H,), or not given; the two come together
+    // What bptt::prepare made of them, of a layer that was prepared; else null.
+    const detail::Prepared<R>* prepared = nullptr;
 };
 
 // A state, or the gradient with respect to one. What is not given is zero.

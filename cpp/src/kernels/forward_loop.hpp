@@ -6,6 +6,7 @@
 #pragma once
 
 #include "kernels/forward_step.hpp"
+#include "kernels/prepared.hpp"
 #include "kernels/table.hpp"
 #include "kernels/threads.hpp"
 
@@ -33,7 +34,11 @@ public:
           sequences_(args.dims, args.lengths, args.reverse),
           zeros_(H_),
           work_(args.gates != nullptr ? 0 : chunk_ * N_ * row_),
-          weights_(by_units_ ? threads_ : 1, D_, H_, by_units_ ? threads_ : 1),
+          unit_parts_(by_units_ ? threads_ : 1),
+          own_weights_(args.prepared != nullptr ? 0 : unit_parts_, D_, H_, unit_parts_),
+          weights_(args.prepared != nullptr
+                       ? static_cast<Prepared<Cell, R>*>(args.prepared)->in_parts(unit_parts_)
+                       : own_weights_),
           own_(threads_, *this) {
         fill<R>(zeros_.data(), H_, R(0));
     }
@@ -44,14 +49,15 @@ public:
         });
     }
 
-    // The work in parts, which each thread does in their order: the weights are packed, then a chunk of steps
-    // each. reached: how many steps are done when so many parts are.
+    // The work in parts, which each thread does in their order: the weights are packed (prepared ones are),
+    // then a chunk of steps each. reached: how many steps are done when so many parts are.
     Index parts() const { return 1 + ceil_div(T_, chunk_); }
     Index reached(Index parts) const { return parts <= 1 ? 0 : smaller(T_, (parts - 1) * chunk_); }
 
     BPTT_SHARED void part(Index i, int thread, Barrier& barrier) const {
         const ForwardWeights<Cell, R>& weights = weights_[by_units_ ? thread : 0];
         if (i == 0) {
+            if (a_.prepared != nullptr) return;
             pack(weights, by_units_ ? 0 : thread, by_units_ ? 1 : threads_);
             barrier.wait();
             return;
@@ -166,7 +172,9 @@ private:
     const Index chunk_;
     const Sequences sequences_;
     const Space<R> zeros_, work_;
-    const Each<ForwardWeights<Cell, R>> weights_;
+    const int unit_parts_;
+    const Each<ForwardWeights<Cell, R>> own_weights_;
+    const Each<ForwardWeights<Cell, R>>& weights_;
     const Each<Own> own_;
 };
 

@@ -37,6 +37,16 @@ bool beside(const Dims* dims, int count, const std::int64_t* lengths, int thread
 }
 
 template <class Cell, class R>
+void* prepare(const kernels::StreamArgs<R>& args) {
+    return new Prepared<Cell, R>(args);
+}
+
+template <class Cell, class R>
+void forget(void* prepared) noexcept {
+    delete static_cast<Prepared<Cell, R>*>(prepared);
+}
+
+template <class Cell, class R>
 void ledger(const kernels::LedgerArgs<R>& args) {
     LedgerLoop<Cell, R>(args).run();
 }
@@ -65,7 +75,8 @@ template <class... Cells>
 struct List {
     template <class R>
     static constexpr kernels::ForwardTable<R> forward_table() {
-        return {{forward<Cells, R>...}, {single_step<Cells, R>...}, {beside<Cells, R>...}, {Cells::kept...}};
+        return {{forward<Cells, R>...}, {single_step<Cells, R>...}, {beside<Cells, R>...},
+                {Cells::kept...},       {prepare<Cells, R>...},     {forget<Cells, R>...}};
     }
     template <class R>
     static constexpr kernels::BackwardTable<R> backward_table() {

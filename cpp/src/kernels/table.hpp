@@ -22,6 +22,7 @@ struct ForwardArgs {
     R* gates;                     // (T, N, kept*H); null without a tape, and where the cell keeps none
     bool keep;                    // whether there is a tape
     int threads;
+    void* prepared;  // the weights as ForwardTable::prepare took them, or null
 };
 
 // What a look at the gradient's way wants of a backward call; null: not wanted.
@@ -77,7 +78,7 @@ struct LedgerArgs {
     R* map;          // (last-first, max_lag+1, N): |dL_{t+k}/dh_t|; zeroed; or null
 };
 
-// A stream's prepared weights are the kernel's own object, made and ended by it.
+// Weights to be prepared. A stream is the kernel's own object, made and ended by it.
 template <class R>
 struct StreamArgs {
     Index D, H;
@@ -124,6 +125,10 @@ struct ForwardTable {
     // once.
     bool (*beside[kCells])(const Dims* dims, int count, const std::int64_t* lengths, int threads);
     Index kept[kCells];
+    // Weights that many calls will have, which keep what is made of them. They must stay where and what they
+    // are. The object is the kernel's own.
+    void* (*prepare[kCells])(const StreamArgs<R>&);
+    void (*forget[kCells])(void* prepared) noexcept;
 };
 
 template <class R>

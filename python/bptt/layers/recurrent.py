@@ -180,6 +180,9 @@ class Recurrent(Layer):
     ) -> tuple[Array, State]:
         return self._stack.predict(x, state, lengths, reset)
 
+    def _prepare(self) -> None:
+        self._stack.prepare()
+
     def step(self, x_t: Array, state: State = None) -> tuple[Array, State]:
         """As `Layer.step`. A bidirectional layer has no step: it is a `ValueError`."""
         return self._stack.step(x_t, state)

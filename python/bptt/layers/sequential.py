@@ -41,6 +41,10 @@ class Sequential(Layer):
                 )
             names[id(array)] = name
 
+    def _prepare(self) -> None:
+        for layer in self.layers:
+            layer._prepare()
+
     def __repr__(self) -> str:
         return f"Sequential({', '.join(map(repr, self.layers))})"
 
