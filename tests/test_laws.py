@@ -210,7 +210,7 @@ def test_backward_is_linear(cell: str, rng: np.random.Generator) -> None:
 
 # Large enough that threads are worth it: many sequences, which they share, or few with many units,
 # which they share then; uneven shares; more threads than there is to share.
-MANY = [(14, 33, 17, 65), (20, 1, 24, 200), (24, 3, 20, 70), (6, 200, 9, 40)]
+MANY = [(14, 33, 17, 65), (40, 1, 24, 200), (24, 3, 20, 70), (6, 200, 9, 40)]
 
 
 @pytest.mark.usefixtures("threads")

@@ -32,7 +32,7 @@ struct NoLags {
     explicit NoLags(const Args<R>&) {}
     template <class Cell, class R>
     static Plan plan(const Args<R>& args) {
-        return make_plan<R>(args.dims, args.lengths, Cell::columns, Cell::phases, args.threads);
+        return make_plan<R>(backward_work<Cell>, args.dims, args.lengths, args.threads);
     }
     template <class R>
     static Index chunk(const Args<R>& args) {
@@ -48,6 +48,7 @@ class BackwardLoop {
 public:
     using Args = typename Lags::template Args<R>;
     using Rows = typename Lags::Rows;
+    static constexpr StepWork work = backward_work<Cell>;
 
     // part_steps: the most that a part has; the bits do not depend on it.
     BPTT_SHARED explicit BackwardLoop(const Args& args, Index part_steps = kAllSteps)

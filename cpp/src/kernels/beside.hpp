@@ -96,12 +96,12 @@ private:
 
 // Runs the calls in whichever way is thought to be the sooner done. Loop: constructed of Args, then run(), or
 // of Args and how many steps a part has at most, then part by part.
-template <class Cell, class R, class Loop, class Args>
+template <class R, class Loop, class Args>
 void run_calls(const kernels::Calls<Args>& calls) {
     if (calls.count > 1) {
         const BesidePlan plan = plan_beside<R>(
-            calls.count, [&](int l) { return calls.call[l].dims; }, calls.call[0].lengths, calls.chained,
-            Cell::columns, Cell::phases, calls.call[0].threads);
+            Loop::work, calls.count, [&](int l) { return calls.call[l].dims; }, calls.call[0].lengths,
+            calls.chained, calls.call[0].threads);
         const Team team(plan.threads);
         if (team.threads() > 1) {
             const Beside<Loop, Args> beside(calls, plan.part_steps, team.threads());

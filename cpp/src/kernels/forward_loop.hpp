@@ -18,6 +18,8 @@ constexpr Index kForwardChunkRows = 128;
 template <class Cell, class R>
 class ForwardLoop {
 public:
+    static constexpr StepWork work = forward_work<Cell>;
+
     // part_steps: the most that a part has; the bits do not depend on it.
     BPTT_SHARED explicit ForwardLoop(const kernels::ForwardArgs<R>& args, Index part_steps = kAllSteps)
         : a_(args),
@@ -26,7 +28,7 @@ public:
           D_(args.dims.D),
           H_(args.dims.H),
           row_(Cell::columns * H_),
-          plan_(make_plan<R>(args.dims, args.lengths, Cell::columns, Cell::phases, args.threads)),
+          plan_(make_plan<R>(work, args.dims, args.lengths, args.threads)),
           team_(plan_.threads),
           threads_(team_.threads()),
           by_units_(plan_.split == Split::units && threads_ > 1),

@@ -21,18 +21,18 @@ namespace {
 
 template <class Cell, class R>
 void forward(const kernels::Calls<kernels::ForwardArgs<R>>& calls) {
-    run_calls<Cell, R, ForwardLoop<Cell, R>>(calls);
+    run_calls<R, ForwardLoop<Cell, R>>(calls);
 }
 
 template <class Cell, class R>
 void backward(const kernels::Calls<kernels::BackwardArgs<R>>& calls) {
-    run_calls<Cell, R, BackwardLoop<Cell, R>>(calls);
+    run_calls<R, BackwardLoop<Cell, R>>(calls);
 }
 
 template <class Cell, class R>
 bool beside(const Dims* dims, int count, const std::int64_t* lengths, int threads) {
     return plan_beside<R>(
-               count, [dims](int l) { return dims[l]; }, lengths, true, Cell::columns, Cell::phases, threads)
+               forward_work<Cell>, count, [dims](int l) { return dims[l]; }, lengths, true, threads)
                .threads > 1;
 }
 

@@ -56,11 +56,12 @@ public:
     // Rows share nothing but the packed weights, and there are many: no split by units.
     template <class Cell, class>
     static Plan plan(const Args<R>& args) {
+        // No row has a dW of its own: of backward's products there is one.
+        constexpr StepWork work = forward_work<Cell>;
         const Index rows = (args.max_lag + 2) * args.dims.N;
-        const double cycles =
-            static_cast<double>(args.last - args.first) *
-            step_cycles<R>(static_cast<double>(rows), static_cast<double>(Cell::columns * args.dims.H),
-                           static_cast<double>(args.dims.H), 0.0);
+        const auto H = static_cast<double>(args.dims.H);
+        const double cycles = static_cast<double>(args.last - args.first) *
+                              step_cycles<R>(work, static_cast<double>(rows), H, H, 0.0);
         return {Split::sequences, threads_worth(cycles, static_cast<int>(smaller<Index>(args.threads, rows))),
                 cycles};
     }

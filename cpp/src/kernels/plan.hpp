@@ -1,13 +1,14 @@
 // How a call is split over threads: a cost model in cycles.
 //
-// A step of m rows and n columns costs, on one thread, the larger of its arithmetic, m*n*(H+D) / (2 vectors a
-// cycle), and the reading of the packed W_hh, n*H*bytes at a rate that says whether it is near; and then the
-// pointwise pass. With p threads there are two ways to split it:
+// A step of m rows costs, on one thread, the products with x and h, m*G*H*(D+H) / (2 vectors a cycle), or
+// instead of the latter the reading of the packed W_hh, G*H*H*bytes at a rate that says whether it is near;
+// then the pointwise pass, and a row's own overhead. With p threads there are two ways to split it:
 //   by sequences  each thread takes N/p rows and reads all weights; no barrier in the loop
 //   by units      each thread takes all rows and 1/p of the weights; a barrier a phase
 // The bits do not depend on the choice (see products.hpp), so it may be made for speed alone. Where lengths
 // differ it counts the steps of the longest sequence, with as many rows as are alive on average. Several
-// threads must promise a fifth less than one: where other programs run, each meeting of threads costs more.
+// threads must promise a fifth less than one, and a time that is worth it: where other programs run, each
+// meeting of threads costs more.
 #pragma once
 
 #include "kernels/vector.hpp"
@@ -22,27 +23,44 @@ struct Plan {
     double cycles;  // that it is thought to take
 };
 
-constexpr double kBytesPerCycle = 40;     // of L2, sustained
-constexpr double kFarBytesPerCycle = 12;  // of L3
+// What a cell's step is made of; passes: how often backward does the work of forward.
+struct StepWork {
+    Index gates, columns;
+    int phases;
+    double passes;
+};
+template <class Cell>
+constexpr StepWork forward_work{Cell::gates, Cell::columns, Cell::phases, 1};
+template <class Cell>
+constexpr StepWork backward_work{Cell::gates, Cell::columns, Cell::phases, 2};
+
+constexpr double kBytesPerCycle = 24;     // of L2, sustained
+constexpr double kFarBytesPerCycle = 18;  // of L3
 constexpr double kNearWeights = 400e3;    // bytes that stay in L2 from step to step
-constexpr double kPointwiseCycles = 24;   // a vector of one column
-constexpr double kBarrierCycles = 700;    // two cores' cache lines there and back
+constexpr double kPointwiseCycles = 12;   // a vector of one column
+constexpr double kRowCycles = 100;        // a row, whatever its length
+constexpr double kBarrierCycles = 1200;   // two cores' cache lines there and back
 constexpr double kRegionCycles = 15000;   // to start and end a parallel region
 constexpr double kWorthwhile = 0.8;       // of one thread's time
+constexpr double kWorthCycles = 60000;    // less than one thread's time
 
+// What several threads must stay below, where one thread takes so long.
+inline double worthwhile(double alone) { return smaller(alone * kWorthwhile, alone - kWorthCycles); }
+
+// Of some units; H: all of them.
 template <class R>
-inline double step_cycles(double rows, double columns, double H, double D) {
-    const double arithmetic = rows * columns * (H + D) / (2.0 * Vec<R>::size);
-    const double bytes = columns * H * sizeof(R);
-    const double reading = bytes / (bytes <= kNearWeights ? kBytesPerCycle : kFarBytesPerCycle);
-    return larger(arithmetic, reading) + rows * columns / Vec<R>::size * kPointwiseCycles;
+inline double step_cycles(const StepWork& work, double rows, double units, double H, double D) {
+    constexpr double W = Vec<R>::size;
+    const double columns = static_cast<double>(work.gates) * units, input = rows * columns * D / (2 * W),
+                 hidden = rows * columns * H / (2 * W), bytes = columns * H * sizeof(R),
+                 reading = bytes / (bytes <= kNearWeights ? kBytesPerCycle : kFarBytesPerCycle),
+                 pointwise = static_cast<double>(work.columns) * units / W * kPointwiseCycles;
+    return work.passes * (input + larger(hidden, reading) + rows * (pointwise + kRowCycles));
 }
 
-// lengths: null where all sequences have T steps; columns: of the working row, as columns*H; phases:
-// barriers a step when split by units.
+// lengths: null where all sequences have T steps.
 template <class R>
-BPTT_SHARED Plan make_plan(const Dims& dims, const std::int64_t* lengths, Index columns, int phases,
-                           int threads) {
+BPTT_SHARED Plan make_plan(const StepWork& work, const Dims& dims, const std::int64_t* lengths, int threads) {
     Index longest = dims.T, valid = dims.T * dims.N;
     if (lengths != nullptr) {
         longest = valid = 0;
@@ -57,21 +75,21 @@ BPTT_SHARED Plan make_plan(const Dims& dims, const std::int64_t* lengths, Index 
         return larger(1.0,
                       static_cast<double>(valid) / static_cast<double>(larger<Index>(1, longest) * parts));
     };
-    const double T = static_cast<double>(longest), n = static_cast<double>(columns * dims.H),
-                 H = static_cast<double>(dims.H), D = static_cast<double>(dims.D);
-    const double alone = T * step_cycles<R>(alive(1), n, H, D);
-    Plan best{Split::sequences, 1, alone * kWorthwhile};
+    const double T = static_cast<double>(longest), H = static_cast<double>(dims.H),
+                 D = static_cast<double>(dims.D);
+    const double alone = T * step_cycles<R>(work, alive(1), H, H, D);
+    Plan best{Split::sequences, 1, worthwhile(alone)};
     if (threads > 1 && dims.N > 1) {
         const int p = static_cast<int>(smaller<Index>(threads, dims.N));
-        const double cycles = T * step_cycles<R>(alive(p), n, H, D) + kRegionCycles;
+        const double cycles = T * step_cycles<R>(work, alive(p), H, H, D) + kRegionCycles;
         if (cycles < best.cycles) best = {Split::sequences, p, cycles};
     }
     const Index vectors = ceil_div(dims.H, Vec<R>::size);
     if (threads > 1 && vectors > 1) {
         const int p = static_cast<int>(smaller<Index>(threads, vectors));
-        const double part = static_cast<double>(ceil_div(vectors, p)) / static_cast<double>(vectors);
+        const double units = static_cast<double>(smaller(dims.H, ceil_div(vectors, Index{p}) * Vec<R>::size));
         const double cycles =
-            T * (step_cycles<R>(alive(1), n * part, H, D) + phases * kBarrierCycles) + kRegionCycles;
+            T * (step_cycles<R>(work, alive(1), units, H, D) + work.phases * kBarrierCycles) + kRegionCycles;
         if (cycles < best.cycles) best = {Split::units, p, cycles};
     }
     if (best.threads == 1) best.cycles = alone;
@@ -92,16 +110,16 @@ constexpr double kPartCycles = 1500;  // to say that a part is done, and to see 
 // The calls differ in D at most; chained: each waits for the one before it. With short parts the last call of
 // a chain begins early, with long ones W_ih is read less often.
 template <class R, class DimsOf>
-inline BesidePlan plan_beside(int count, DimsOf&& dims_of, const std::int64_t* lengths, bool chained,
-                              Index columns, int phases, int threads) {
+inline BesidePlan plan_beside(const StepWork& work, int count, DimsOf&& dims_of, const std::int64_t* lengths,
+                              bool chained, int threads) {
     const Dims first = dims_of(0);
     double alone = 0, slowest = 0, one_by_one = 0, widest_input = 0;
     for (int l = 0; l < count; ++l) {
         const Dims dims = dims_of(l);
-        const double cycles = make_plan<R>(dims, lengths, columns, phases, 1).cycles;
+        const double cycles = make_plan<R>(work, dims, lengths, 1).cycles;
         alone += cycles;
         slowest = larger(slowest, cycles);
-        one_by_one += make_plan<R>(dims, lengths, columns, phases, threads).cycles;
+        one_by_one += make_plan<R>(work, dims, lengths, threads).cycles;
         widest_input = larger(widest_input, static_cast<double>(dims.D));
     }
     const int p = smaller(threads, count);
@@ -109,13 +127,13 @@ inline BesidePlan plan_beside(int count, DimsOf&& dims_of, const std::int64_t* l
     Index steps = first.T;
     if (chained && p > 1) {
         const double T = static_cast<double>(first.T), of_step = slowest / T * (p - 1),
-                     of_part = kPartCycles + static_cast<double>(columns * first.H) * widest_input *
+                     of_part = kPartCycles + static_cast<double>(work.gates * first.H) * widest_input *
                                                  sizeof(R) / kBytesPerCycle,
                      parts = T * count / p;  // of a step, that a thread does
         steps = smaller(first.T, 1 + static_cast<Index>(__builtin_sqrt(parts * of_part / of_step)));
         beside += static_cast<double>(steps) * of_step + parts / static_cast<double>(steps) * of_part;
     }
-    if (beside < smaller(one_by_one, kWorthwhile * alone)) return {p, steps};
+    if (beside < smaller(one_by_one, worthwhile(alone))) return {p, steps};
     return {1, first.T};
 }
 
