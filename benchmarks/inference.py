@@ -1,4 +1,8 @@
-"""Inference: all steps of one layer, forward only."""
+"""Inference: all steps of one layer, forward only.
+
+Each contestant may make beforehand what can be made of the weights: bptt's layer is frozen, as ONNX
+Runtime has a session and JAX a compiled function.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,8 @@ from bptt import bench
 
 def contestants(problem: bench.Problem, threads: int) -> dict[str, bench.Contestant]:
     layer, x, _ = problem.draw()
-    found: dict[str, bench.Contestant] = {"bptt": lambda: layer.predict(x)[0]}
+    frozen = layer.freeze()
+    found: dict[str, bench.Contestant] = {"bptt": lambda: frozen.predict(x)[0]}
     if bench.installed("torch"):
         torch = import_module("torch")
         twin, torch_x = bench.torch_layer(layer).eval(), torch.from_numpy(x)

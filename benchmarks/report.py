@@ -9,6 +9,7 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from common import GOALS, Row, ceiling, over_needed, peak
@@ -55,7 +56,8 @@ TITLES = {
 }
 ABOUT = {
     "training": "Forward and backward of one layer, gradients of x and of all parameters.",
-    "inference": "All steps, forward only.",
+    "inference": "All steps, forward only, by a frozen layer (`Layer.freeze`): as ONNX Runtime has "
+    "in its session, it has made beforehand what can be made of the weights.",
     "streaming": "D = 1, one sequence, the state kept from call to call. The column bptt is "
     "`bptt.Stream`.",
     "update": "Embedding E, recurrent layer, linear layer; forward, softmax cross-entropy over V "
@@ -71,7 +73,9 @@ ABOUT = {
     "loss hands over), dL/dx and those of the parameters.",
     "denormals": "A training step whose x and dy are denormal numbers, biases zero. `slower` is "
     "the ratio to the same step on ordinary numbers.",
-    "scaling": "Microseconds of a training step, a time step and a sequence.",
+    "scaling": "Microseconds of a training step, a time step and a sequence. `calls apart` are as "
+    "many calls at once as there are threads, on one thread each: they share nothing but the "
+    "machine, and their gain over one thread is what it has to give.",
 }
 SIZES = ("cell", "T", "N", "D", "H", "V", "E", "filled", "slower")
 CEILINGS = ("training", "inference")
@@ -254,19 +258,28 @@ def memory(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def scaling(rows: Sequence[Row]) -> Iterator[str]:
+    alone = "bptt 1 threads"
     for along in ("T", "N", "H", "threads"):
         some = [row for row in rows if row["along"] == along]
         if not some:
             continue
         yield from [f"### Along {along}", ""]
         names = names_of(some, "us_a_step_and_sequence")
+        times = [row["us_a_step_and_sequence"] for row in some]
+        faster = [name for name in names if along == "threads" and name != alone]
+        gains = [[its[alone] / its[name] for name in faster] for its in times]
         body = [
             [str(row[key]) for key in ("cell", "T", "N", "D", "H")]
-            + [f"{row['us_a_step_and_sequence'][name]:.3g}" for name in names]
+            + [f"{its[name]:.3g}" for name in names]
             + [f"{row['shares']['sgemm']:.0%}"]
-            for row in some
+            + [f"{gain:.2f}" for gain in gain_of]
+            for row, its, gain_of in zip(some, times, gains, strict=True)
         ]
-        yield from [*table(["cell", "T", "N", "D", "H", *names, "of sgemm"], body), ""]
+        if faster:
+            medians = [f"{median(gain_of):.2f}" for gain_of in zip(*gains, strict=True)]
+            body.append(["median", *[""] * (len(names) + 5), *medians])
+        head = ["cell", "T", "N", "D", "H", *names, "of sgemm", *[f"gain, {n}" for n in faster]]
+        yield from [*table(head, body), ""]
 
 
 def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> Iterator[str]:

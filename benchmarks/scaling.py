@@ -1,12 +1,14 @@
 """A training step as T, N, H and the number of threads grow.
 
 The time is told of one step of one sequence. PyTorch is beside it for N and H; for 100,000 steps it
-and JAX would take minutes.
+and JAX would take minutes. Beside a call on several threads stand as many calls at once, each on
+one thread: they have nothing to do with each other, so what they gain is what the machine gives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from common import Row, Run, main, training_traffic
@@ -22,7 +24,7 @@ def rows(run: Run) -> Iterator[Row]:
         yield row(run, along, problem, contestants)
     if run.threads > 1:
         # All numbers of threads in the same turns.
-        most = [(100, 16, 64, 64), (100, 64, 256, 256)]
+        most = [(100, 16, 64, 64), (100, 32, 128, 128), (100, 64, 256, 256)]
         for shape in run.choose([(3, 2, 3, 4)], [(50, 16, 64, 64)], most):
             for cell in bench.LAYERS:
                 problem = bench.Problem(cell, *shape)
@@ -30,6 +32,7 @@ def rows(run: Run) -> Iterator[Row]:
                 powers = {2**i for i in range(run.threads.bit_length())}
                 counts = sorted(powers | {run.threads}, reverse=True)
                 contestants = {f"bptt {n} threads": with_threads(call, n) for n in counts}
+                contestants[APART] = apart(call, run.threads)
                 yield row(run, "threads", problem, contestants)
 
 
@@ -63,13 +66,37 @@ def with_threads(call: bench.Contestant, count: int) -> bench.Contestant:
     return limited
 
 
+APART = "bptt, calls apart"
+IN_A_ROW = 10  # of them, so that starting them does not count
+
+
+def apart(call: bench.Contestant, count: int) -> bench.Contestant:
+    """Calls in a row on each of so many threads, all of them at once, each call on one thread."""
+    pool = ThreadPoolExecutor(count)
+
+    def several() -> Any:
+        for _ in range(IN_A_ROW - 1):
+            call()
+        return call()
+
+    def at_once() -> Any:
+        with bptt.num_threads(1):
+            found = [pool.submit(several) for _ in range(count)]
+            return [future.result() for future in found][-1]
+
+    return at_once
+
+
 def row(run: Run, along: str, problem: bench.Problem, contestants: dict[str, Any]) -> Row:
     flop, traffic = problem.flop, training_traffic(problem)
     facts = problem._asdict()
     found = run.row("scaling", contestants, flop=flop, traffic=traffic, along=along, **facts)
     steps = problem.T * problem.N
     times = found["times"].items()
-    found["us_a_step_and_sequence"] = {name: 1e6 * t["median"] / steps for name, t in times}
+    calls = {APART: run.threads * IN_A_ROW}
+    found["us_a_step_and_sequence"] = {
+        name: 1e6 * t["median"] / (steps * calls.get(name, 1)) for name, t in times
+    }
     return found
 
 
