@@ -91,7 +91,7 @@ struct Recurrent {
         Array<R> weight_ih;         // (G*H, D); above the first layer D is directions*H
         Array<R> weight_hh;         // (G*H, H)
         Array<R> bias_ih, bias_hh;  // (G*H,), or both none
-        std::shared_ptr<const detail::Prepared<R>> prepared;  // by prepare()
+        std::shared_ptr<const detail::Prepared<R>> prepared = nullptr;  // by prepare()
     };
 
     Cell cell = Cell::lstm;
