@@ -35,6 +35,8 @@ struct Args {
 
 class Sum {
 public:
+    static constexpr StepWork work{4, 4, 1, 1};  // an LSTM's
+
     explicit Sum(const Args& args, Index part_steps = kAllSteps)
         : a_(args), steps_(smaller(part_steps, args.dims.T)) {}
 
@@ -61,10 +63,6 @@ public:
 private:
     const Args& a_;
     const Index steps_;
-};
-
-struct Lstm {
-    static constexpr int columns = 4, phases = 1;
 };
 
 // The calls, what they write, and what is passed on: twice of it.
@@ -107,7 +105,7 @@ struct Stack {
 void side_by_side_is_one_after_the_other(int count, bool chained) {
     const Dims dims{37, 1, 1, 1};
     Stack alone(dims, count, chained, 1);
-    run_calls<Lstm, float, Sum>(alone.calls(chained));
+    run_calls<float, Sum>(alone.calls(chained));
     alone.check_against(alone, "one by one");
     for (Index part_steps : {Index{1}, Index{5}, Index{36}, kAllSteps})
         for (int threads : {1, 2, 3, 7}) {
@@ -125,22 +123,22 @@ void side_by_side_is_one_after_the_other(int count, bool chained) {
 void whichever_way_is_chosen_gives_the_same() {
     const Dims dims{100, 1, 64, 64};
     Stack alone(dims, 3, true, 1), several(dims, 3, true, 2);
-    run_calls<Lstm, float, Sum>(alone.calls(true));
-    run_calls<Lstm, float, Sum>(several.calls(true));
+    run_calls<float, Sum>(alone.calls(true));
+    run_calls<float, Sum>(several.calls(true));
     several.check_against(alone, "as planned");
     const bool granted = Team(2).threads() > 1;  // not without OpenMP
     check((several.begun[0] > alone.begun[0]) == granted, "side by side the parts are shorter");
     const Team all(2);  // no other call gets threads now
     Stack refused(dims, 3, true, 2);
-    run_calls<Lstm, float, Sum>(refused.calls(true));
+    run_calls<float, Sum>(refused.calls(true));
     refused.check_against(alone, "with the threads elsewhere");
     check(refused.begun == alone.begun, "where no threads are granted it is one call after the other");
 }
 
 BesidePlan plan(int layers, Dims dims, int threads, bool chained = true) {
     return plan_beside<float>(
-        layers, [&](int l) { return Dims{dims.T, dims.N, l > 0 ? dims.H : dims.D, dims.H}; }, nullptr,
-        chained, Lstm::columns, Lstm::phases, threads);
+        Sum::work, layers, [&](int l) { return Dims{dims.T, dims.N, l > 0 ? dims.H : dims.D, dims.H}; },
+        nullptr, chained, threads);
 }
 
 // What holds for every instruction set.
