@@ -106,6 +106,11 @@ public:
             layer_ = make<float>(cell, num_layers, bidirectional, dropout, rows, initial_h, initial_c);
         else
             layer_ = make<double>(cell, num_layers, bidirectional, dropout, rows, initial_h, initial_c);
+        std::visit(
+            [this](const auto& layer) {
+                for (const auto& parameter : parameters(layer)) parameters_.append(py::str(parameter.name));
+            },
+            layer_);
     }
 
     // masks: of the dropout, as many as there are layers above the first, or none. Returns y, the state and
@@ -238,14 +243,15 @@ private:
             py::gil_scoped_release without_gil;
             gradients = bptt::backward<R>(layer, held.tape, its_dy, its_dstate, retain);
         }
-        py::dict parameters;
-        for (const NamedArray<R>& gradient : gradients.parameters)
-            parameters[py::str(gradient.name)] = to_numpy(gradient.value);
-        return py::make_tuple(to_numpy(gradients.x), to_python(gradients.state), parameters);
+        py::dict found;
+        for (std::size_t i = 0; i < gradients.parameters.size(); ++i)
+            found[parameters_[i]] = to_numpy(gradients.parameters[i].value);
+        return py::make_tuple(to_numpy(gradients.x), to_python(gradients.state), found);
     }
 
     std::string name_;
-    py::object held_;  // what the layer's arrays are the memory of
+    py::object held_;      // what the layer's arrays are the memory of
+    py::list parameters_;  // their names
     std::variant<Recurrent<float>, Recurrent<double>> layer_;
 };
 

@@ -6,6 +6,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -127,26 +128,41 @@ View<R> in_place(const std::string& caller, const char* what, py::handle object)
 
 // ---- results ---------------------------------------------------------------------------------------
 
+// NumPy's array of this memory, or of its own where there is none: what py::array makes, but without vectors
+// of shape and strides, for a short call's time is that of its arrays.
+template <class R>
+py::object new_array(const Shape& shape, const R* data) {
+    using api = py::detail::npy_api;
+    Py_intptr_t sizes[Shape::kMaxRank];
+    std::copy_n(shape.size, shape.rank, sizes);
+    PyObject* const array = api::get().PyArray_NewFromDescr_(
+        api::get().PyArray_Type_, py::dtype::of<R>().release().ptr(), shape.rank, sizes, nullptr,
+        const_cast<R*>(data), data != nullptr ? api::NPY_ARRAY_WRITEABLE_ : 0, nullptr);
+    if (array == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(array);
+}
+
 // The array as NumPy's, in the same memory (a small one as a copy, which costs less than an owner);
 // None where there is none.
 template <class R>
 py::object to_numpy(const Array<R>& array) {
     constexpr std::size_t small = 4096;
     if (!array) return py::none();
-    const Shape& shape = array.shape();
-    py::array::ShapeContainer sizes(shape.size, shape.size + shape.rank);
     const auto bytes = static_cast<std::size_t>(array.elements()) * sizeof(R);
-    if (bytes <= small) {
-        py::array_t<R> copy(std::move(sizes));
-        if (bytes > 0) std::memcpy(copy.mutable_data(), array.data(), bytes);
-        return std::move(copy);
+    py::object result = new_array<R>(array.shape(), bytes <= small ? nullptr : array.data());
+    if (bytes > small) {
+        py::capsule owner(new Array<R>(array), [](void* held) { delete static_cast<Array<R>*>(held); });
+        if (py::detail::npy_api::get().PyArray_SetBaseObject_(result.ptr(), owner.release().ptr()) != 0)
+            throw py::error_already_set();
+    } else if (bytes > 0) {
+        std::memcpy(py::detail::array_proxy(result.ptr())->data, array.data(), bytes);
     }
-    py::capsule owner(new Array<R>(array), [](void* held) { delete static_cast<Array<R>*>(held); });
-    return py::array_t<R>(std::move(sizes), array.data(), owner);
+    return result;
 }
 
 inline py::object read_only(py::object array) {
-    if (!array.is_none()) array.attr("setflags")(py::arg("write") = false);
+    if (!array.is_none())
+        py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
     return array;
 }
 

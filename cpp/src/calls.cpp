@@ -119,6 +119,7 @@ Tape<R> new_tape(Cell cell, const Dims& dims, const View<const R>& x, const Weig
 template <class R>
 void run_forward(const std::vector<Tape<R>>& tapes, bool keep, const Chain& chain) {
     std::vector<kernels::ForwardArgs<R>> args;
+    args.reserve(tapes.size());
     for (const Tape<R>& tape : tapes) args.push_back(forward_args(tape, keep));
     run(tapes[0], table<kernels::ForwardTable<R>>().forward, args, chain);
 }
@@ -129,7 +130,7 @@ Array<R> outputs(const Tape<R>& tape) {
 }
 
 template <class R>
-Forward<R> forward_result(const Tape<R>& tape, bool keep) {
+Forward<R> forward_result(Tape<R> tape, bool keep) {
     const Dims& dims = tape.dims;
     const Steps& steps = tape.steps;
     Forward<R> result;
@@ -146,7 +147,7 @@ Forward<R> forward_result(const Tape<R>& tape, bool keep) {
     };
     result.h = last(tape.h);
     if (cell_has_c(tape.cell)) result.c = keep ? last(tape.c) : tape.c;
-    if (keep) result.tape = tape;
+    if (keep) result.tape = std::move(tape);
     return result;
 }
 
@@ -176,6 +177,7 @@ Gradients<R> new_gradients(const Tape<R>& tape, const State<R>& dstate, Array<R>
 template <class R>
 void run_backward(const std::vector<BackwardCall<R>>& calls, const Chain& chain) {
     std::vector<kernels::BackwardArgs<R>> args;
+    args.reserve(calls.size());
     for (const BackwardCall<R>& call : calls) args.push_back(backward_args(call));
     run(*calls[0].tape, table<kernels::BackwardTable<R>>().backward, args, chain);
 }
@@ -193,7 +195,7 @@ void consume(Tape<R>& tape) {
                               const Steps&, bool);                                                         \
     template void run_forward(const std::vector<Tape<R>>&, bool, const Chain&);                            \
     template Array<R> outputs(const Tape<R>&);                                                             \
-    template Forward<R> forward_result(const Tape<R>&, bool);                                              \
+    template Forward<R> forward_result(Tape<R>, bool);                                                     \
     template Gradients<R> new_gradients(const Tape<R>&, const State<R>&, Array<R>);                        \
     template void run_backward(const std::vector<BackwardCall<R>>&, const Chain&);                         \
     template void consume(Tape<R>&);

@@ -56,7 +56,7 @@ void run_forward(const std::vector<Tape<R>>& tapes, bool keep, const Chain& chai
 template <class R>
 Array<R> outputs(const Tape<R>& tape);
 template <class R>
-Forward<R> forward_result(const Tape<R>& tape, bool keep);
+Forward<R> forward_result(Tape<R> tape, bool keep);
 
 // One backward call; the trace may be null.
 template <class R>

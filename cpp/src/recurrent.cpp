@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "arrays.hpp"
 #include "calls.hpp"
@@ -85,9 +86,9 @@ template <class R>
 Forward<R> forward(Cell cell, View<const R> x, const Weights<R>& weights, const State<R>& initial,
                    const Steps& steps, bool keep) {
     const Dims dims = validate::forward(caller(cell, "_forward"), cell, x, weights, initial, steps);
-    const std::vector<Tape<R>> tapes{detail::new_tape(cell, dims, x, weights, initial, steps, keep)};
+    std::vector<Tape<R>> tapes{detail::new_tape(cell, dims, x, weights, initial, steps, keep)};
     detail::run_forward(tapes, keep);
-    return detail::forward_result(tapes[0], keep);
+    return detail::forward_result(std::move(tapes[0]), keep);
 }
 
 template <class R>
@@ -101,10 +102,11 @@ std::array<Forward<R>, 2> forward_both(Cell cell, View<const R> x, const std::ar
         caller(cell, "_forward").fail("the directions' weight_hh differ in shape, expected the same H");
     Steps other = steps;
     other.reverse = !steps.reverse;
-    const std::vector<Tape<R>> tapes{detail::new_tape(cell, dims, x, weights[0], initial[0], steps, keep),
-                                     detail::new_tape(cell, dims, x, weights[1], initial[1], other, keep)};
+    std::vector<Tape<R>> tapes{detail::new_tape(cell, dims, x, weights[0], initial[0], steps, keep),
+                               detail::new_tape(cell, dims, x, weights[1], initial[1], other, keep)};
     detail::run_forward(tapes, keep);
-    return {detail::forward_result(tapes[0], keep), detail::forward_result(tapes[1], keep)};
+    return {detail::forward_result(std::move(tapes[0]), keep),
+            detail::forward_result(std::move(tapes[1]), keep)};
 }
 
 template <class R>

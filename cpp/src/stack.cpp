@@ -128,6 +128,7 @@ Ran<R> run_layers(const Recurrent<R>& layer, const Part& part, View<const R> x, 
     Ran<R> ran;
     std::vector<Tape<R>> tapes;
     std::vector<Array<R>> y;
+    tapes.reserve(static_cast<std::size_t>(part.count));
     for (Index k = part.first; k < part.first + part.count; ++k) {
         const Dims dims{x.shape[0], x.shape[1], x.shape[2], layer.hidden_size()};
         tapes.push_back(
@@ -142,7 +143,7 @@ Ran<R> run_layers(const Recurrent<R>& layer, const Part& part, View<const R> x, 
         if (k < masks.size()) drop(masks[k], layer.dropout, y[i].data(), ran.given[i].data(), from, to);
     };
     detail::run_forward(tapes, keep, detail::Chain(pass));
-    for (const Tape<R>& tape : tapes) ran.rows.push_back(detail::forward_result(tape, keep));
+    for (Tape<R>& tape : tapes) ran.rows.push_back(detail::forward_result(std::move(tape), keep));
     return ran;
 }
 

@@ -201,7 +201,7 @@ protected:
         rows_of_window<Cell>(Cell::ih_column, ih_window<Cell>(), H_, a_.weight_ih, D_, own.right.data());
         if (a_.dx != nullptr) ih_.pack_straight(own.right.data(), thread, threads_);
         ih_.start_from_zero(thread, threads_);
-        clear_results(thread);
+        if (trace_.wants_norms()) clear_results(thread);
     }
 
     template <int phase>
@@ -333,7 +333,8 @@ protected:
                 trace_.sum_by_step(t0, t1, K, own.delta.data(), own.right.data(), own.packed.data(), thread,
                                    barrier);
             else
-                outer_sum(sum.blocks, sum.count, own.delta.data(), K, part, parts, own.packed.data());
+                outer_sum(sum.blocks, sum.count, own.delta.data(), K, part, parts, own.packed.data(),
+                          t1 == T_ ? Into::fresh : Into::sum);
         }
         if (!alone || t0 == 0) barrier.wait();  // the next chunk writes over deltas and operands
         if (t0 == 0 && sum_count_ > 1) add_sums(thread);

@@ -87,15 +87,9 @@ void linear_backward(const kernels::LinearArgs<R>& a) {
     for (Index v = 0; v < a.V; ++v) weight_rows[v] = a.weight + v * a.D;
     const OuterBlock<R> block{0, a.V, {{&right, a.dweight, a.D, a.dbias}, {}}, 1};
     team.run([&](int thread, Barrier& barrier) {
-        const auto clear = [&](R* to, Index count) {
-            const Range mine = share(count, thread, threads);
-            fill(to + mine.first, mine.count(), R(0));
-        };
-        clear(a.dweight, a.V * a.D);
-        if (a.dbias != nullptr) clear(a.dbias, a.V);
         weight.pack_straight(weight_rows.data(), thread, threads);
         weight.start_from_zero(thread, threads);
-        for (Index first = 0; first < a.M; first += kLinearChunkRows) {
+        for (Index first = 0; first == 0 || first < a.M; first += kLinearChunkRows) {
             const R *x[kLinearChunkRows], *dy[kLinearChunkRows];
             const Index K = smaller(kLinearChunkRows, a.M - first);
             for (Index k = 0; k < K; ++k) {
@@ -103,8 +97,9 @@ void linear_backward(const kernels::LinearArgs<R>& a) {
                 dy[k] = a.dy + (first + k) * a.V;
             }
             right.pack(x, K, thread, threads);
-            barrier.wait();  // operands of all threads are there, and dweight is cleared
-            outer_sum(&block, 1, dy, K, thread, threads, space[thread].data());
+            barrier.wait();  // operands of all threads are there
+            outer_sum(&block, 1, dy, K, thread, threads, space[thread].data(),
+                      first == 0 ? Into::fresh : Into::sum);
             // dx of the chunk, while its dy is near.
             const Range mine = share(K, thread, threads);
             product_of_rows(weight.panels(), Range{0, weight.panels().count}, a.dy, a.dx, a.D,

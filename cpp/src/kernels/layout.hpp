@@ -111,7 +111,7 @@ public:
     BPTT_INLINE Index at(Index i) const { return sequences_->given() ? dealt_[i] : block_.first + i; }
 
     BPTT_INLINE Living living(Index t) const {
-        if (!sequences_->given()) return {nullptr, nullptr, block_.first, count_, count_};
+        if (!sequences_->given() || count_ == 0) return {nullptr, nullptr, block_.first, count_, count_};
         const Index count = alive(t), rest = count % kBlock;
         return {list_of(0, kBlock), list_of(count / kBlock, rest), 0, count - rest, count};
     }
@@ -230,18 +230,15 @@ class PackedWeights {
 public:
     BPTT_SHARED PackedWeights(const Runs& runs, Index K)
         : count_(panel_count(runs)),
-          data_(count_ * larger<Index>(K, 1) * kPanel<R>),
-          start_(count_ * kPanel<R>),
+          data_(count_ * (K + 1) * kPanel<R>),
           panel_(count_),
-          source_(count_),
           panels_{data_.data(), panel_.data(), K, count_} {
         Index p = 0;
         for (int r = 0; r < runs.count; ++r)
             for (Index j = 0; j < runs.run[r].count; j += kPanel<R>, ++p) {
                 const Index left = runs.run[r].count - j;
-                panel_[p] = {runs.run[r].column + j, static_cast<int>(smaller<Index>(kPanel<R>, left)),
-                             nullptr};
-                source_[p] = runs.run[r].source + j;
+                panel_[p] = {runs.run[r].source + j, runs.run[r].column + j,
+                             static_cast<int>(smaller<Index>(kPanel<R>, left)), nullptr};
             }
     }
 
@@ -252,10 +249,10 @@ public:
         const Range mine = share(count_, part, parts);
         for (Index p = mine.first; p < mine.last; ++p) {
             const R* rows[kPanel<R>];
-            for (int i = 0; i < panel_[p].width; ++i) rows[i] = weight + (source_[p] + i) * panels_.K;
+            for (int i = 0; i < panel_[p].width; ++i) rows[i] = weight + (panel_[p].source + i) * panels_.K;
             Coming next;
             if (p + 1 < mine.last)
-                next = {reinterpret_cast<const char*>(weight + source_[p + 1] * panels_.K),
+                next = {reinterpret_cast<const char*>(weight + panel_[p + 1].source * panels_.K),
                         panel_[p + 1].width * panels_.K * Index{sizeof(R)} / kLine};
             pack_rows<R, kPanel<R>>(rows, panel_[p].width, 0, panels_.K, panels_.at(p), next);
         }
@@ -263,9 +260,7 @@ public:
 
     // B[k][j] = rows[k][source of j]: the backward products.
     BPTT_SHARED void pack_straight(const R* const* rows, int part, int parts) const {
-        pack_panels(
-            rows, panels_.K, panels_.panel, [this](Index p) BPTT_ALWAYS { return source_[p]; },
-            share(count_, part, parts), panels_.data);
+        pack_panels(rows, panels_.K, panels_.panel, share(count_, part, parts), panels_.data);
     }
 
     // C starts from zero instead of from itself.
@@ -278,10 +273,11 @@ public:
     void start_from(Value value, Takes takes, int part, int parts) const {
         const Range mine = share(count_, part, parts);
         for (Index p = mine.first; p < mine.last; ++p) {
-            if (!takes(source_[p])) continue;
-            R* start = start_.data() + p * kPanel<R>;
-            for (int i = 0; i < kPanel<R>; ++i) start[i] = i < panel_[p].width ? value(source_[p] + i) : R(0);
-            panel_[p].start = start;
+            Panel<R>& panel = panel_[p];
+            if (!takes(panel.source)) continue;
+            R* const start = panels_.at(count_) + p * kPanel<R>;
+            for (int i = 0; i < kPanel<R>; ++i) start[i] = i < panel.width ? value(panel.source + i) : R(0);
+            panel.start = start;
         }
     }
 
@@ -293,9 +289,8 @@ private:
     }
 
     Index count_;
-    Space<R> data_, start_;
+    Space<R> data_;  // the panels, and behind the last one what they start from
     Space<Panel<R>> panel_;
-    Space<Index> source_;
     Panels<R> panels_;
 };
 

@@ -1,8 +1,9 @@
-// Weight gradients: dW[i][j] += sum over rows k of delta[k][i] * right[k][j], and the biases' column sums.
+// Weight gradients: dW[i][j] = sum over rows k of delta[k][i] * right[k][j], and the biases' column sums.
 //
-// The rows come in chunks; each chunk's sum is a chain of its own that is added to dW, so that a long
-// sequence is summed in two levels. The right operands are packed once for all threads; the threads share
-// the tiles of dW among them, and no element's sum is split.
+// The rows come in chunks; each chunk's sum is a chain of its own, of which the first one becomes dW (which
+// need not be cleared before) and the others are added to it, so that a long sequence is summed in two
+// levels. The right operands are packed once for all threads; the threads share the tiles of dW among them,
+// and no element's sum is split.
 #pragma once
 
 #include "kernels/products.hpp"
@@ -25,16 +26,16 @@ struct RightOperand {
         panels.data = data.data();
         panels.panel = panel.data();
         panels.count = ceil_div(columns, kPanel<R>);
-        for (Index p = 0; p < panels.count; ++p)
-            panel[p] = {p * kPanel<R>, static_cast<int>(smaller<Index>(kPanel<R>, columns - p * kPanel<R>)),
+        for (Index p = 0; p < panels.count; ++p) {
+            const Index column = p * kPanel<R>;
+            panel[p] = {column, column, static_cast<int>(smaller<Index>(kPanel<R>, columns - column)),
                         nullptr};
+        }
     }
 
     // This thread's share of the packing. Every thread calls it with the same rows, then they meet.
     BPTT_SHARED void pack(const R* const* rows, Index count, int thread, int threads) const {
-        pack_panels(
-            rows, count, panels.panel, [this](Index p) BPTT_ALWAYS { return panel[p].column; },
-            share(panels.count, thread, threads), panels.data);
+        pack_panels(rows, count, panels.panel, share(panels.count, thread, threads), panels.data);
     }
 };
 
@@ -79,12 +80,14 @@ BPTT_INLINE Lanes<R> column_sum(const R* packed, Index K) {
     return {ei::padd(ei::padd(part[0], part[1]), ei::padd(part[2], part[3]))};
 }
 
-// sums[i] += sum over k of packed[k][i].
+// sums[i] = or += sum over k of packed[k][i].
 template <class R>
-void add_column_sums(const R* packed, Index K, int M, R* sums) {
-    for (int lane = 0; lane < M; lane += Vec<R>::size)
-        store_lanes(sums + lane, ei::padd(load_lanes(sums + lane, M - lane), column_sum(packed + lane, K).v),
-                    M - lane);
+void column_sums(const R* packed, Index K, int M, R* sums, Into into) {
+    for (int lane = 0; lane < M; lane += Vec<R>::size) {
+        V<R> sum = column_sum(packed + lane, K).v;
+        if (into == Into::sum) sum = ei::padd(load_lanes(sums + lane, M - lane), sum);
+        store_lanes(sums + lane, sum, M - lane);
+    }
 }
 
 // Packs depth rows of delta: the columns of some of the block's tiles, each tile's by themselves.
@@ -112,9 +115,10 @@ BPTT_SHARED void pack_tiles(const R* const* delta, Index depth, const OuterBlock
 // place in `mine`.
 template <class R>
 void outer_group(const OuterBlock<R>& block, Range tiles_of_group, Range mine, const R* const* delta, Index K,
-                 R* space) {
+                 R* space, Into into) {
     const Index heights = block.tiles(), group = tiles_of_group.count();
-    for (Index k0 = 0; k0 < K; k0 += kDepth) {
+    // An empty sum (K = 0) is zero.
+    for (Index k0 = 0; k0 == 0 || k0 < K; k0 += kDepth, into = Into::sum) {
         const Index depth = smaller(kDepth, K - k0);
         pack_tiles(delta + k0, depth, block, tiles_of_group, space);
         for (Index place = mine.first / group; place * group < mine.last; ++place) {
@@ -131,19 +135,20 @@ void outer_group(const OuterBlock<R>& block, Range tiles_of_group, Range mine, c
                 const R* const packed = space + t * depth * kPack<R>;
                 R* to[kTallest];
                 for (int r = 0; r < M; ++r) to[r] = target.weight + (rows.first + r) * target.stride;
-                tiles<R, true>(M, right, p, p + 1, k0, depth, &packed, to, Into::sum);
+                tiles<R, true>(M, right, p, p + 1, k0, depth, &packed, to, into);
                 if (p == 0 && target.bias != nullptr)
-                    add_column_sums(packed, depth, M, target.bias + rows.first);
+                    column_sums(packed, depth, M, target.bias + rows.first, into);
             }
         }
     }
 }
 
-// This thread's share of all blocks for a chunk of K rows, after the operands were packed.
-// space: kColumnSpace elements.
+// This thread's share of all blocks for a chunk of K rows, after the operands were packed. into: fresh for
+// the first chunk, sum for the others. space: kColumnSpace elements.
 template <class R>
 BPTT_SHARED void outer_sum(const OuterBlock<R>* blocks, int count, const R* const* delta, Index K, int thread,
-                           int threads, R* space) {
+                           int threads, R* space, Into into) {
+    if (K == 0 && into == Into::sum) return;
     Index total = 0;
     for (int b = 0; b < count; ++b) total += blocks[b].tiles() * blocks[b].panels();
     const Range mine = share(total, thread, threads);
@@ -154,7 +159,7 @@ BPTT_SHARED void outer_sum(const OuterBlock<R>* blocks, int count, const R* cons
             const Range group{t, smaller(t + kColumnGroup, heights)};
             const Index size = group.count() * panels;
             const Range part{larger<Index>(mine.first - at, 0), smaller(mine.last - at, size)};
-            if (part.first < part.last) outer_group(blocks[b], group, part, delta, K, space);
+            if (part.first < part.last) outer_group(blocks[b], group, part, delta, K, space, into);
             at += size;
         }
     }

@@ -63,9 +63,10 @@ constexpr int kPanel = 2 * Vec<R>::size;  // columns of a panel
 template <class R>
 constexpr int kPack = static_cast<int>((kTallest + Vec<R>::size - 1) / Vec<R>::size) * Vec<R>::size;
 
-// Where a panel's columns stand in C, and what they start from.
+// Where a panel's columns come from, where they stand in C, and what they start from.
 template <class R>
 struct Panel {
+    Index source;    // the first one's row or column in what is packed
     Index column;    // in the row of C
     int width;       // 1..kPanel
     const R* start;  // kPanel values instead of C's own, or nullptr
@@ -100,7 +101,8 @@ struct Fetch {
 
 enum class Into {
     chain,  // C (or the panel's start) is the first term of the chain
-    sum     // the chain starts at zero and is added to C: for long sums in parts
+    fresh,  // the chain starts at zero and becomes C: for long sums in parts, the first of them
+    sum     // and is added to C: the others
 };
 
 // ---- packing -------------------------------------------------------------------------------------
@@ -153,25 +155,24 @@ BPTT_SHARED void pack_columns(const R* const* rows, Index K, Index column, int c
     }
 }
 
-// Panels p of `mine`, at out + p*K*kPanel<R>: panel[p].width columns from column_of(p) on. Several whole
-// panels at a time: each row is then read a few lines on end.
-template <class R, class ColumnOf>
-BPTT_SHARED void pack_panels(const R* const* rows, Index K, const Panel<R>* panel, ColumnOf column_of,
-                             Range mine, R* out) {
+// Panels p of `mine`, at out + p*K*kPanel<R>, whose sources are columns of the rows. Several whole panels at
+// a time: each row is then read a few lines on end.
+template <class R>
+BPTT_SHARED void pack_panels(const R* const* rows, Index K, const Panel<R>* panel, Range mine, R* out) {
     constexpr int W = Vec<R>::size, at_once = 4;
     const Index size = K * kPanel<R>;
     for (Index p = mine.first; p < mine.last;) {
         int whole = 0;
         while (whole < at_once && p + whole < mine.last && panel[p + whole].width == kPanel<R>) ++whole;
         if (whole < at_once) {
-            pack_columns<R, kPanel<R>>(rows, K, column_of(p), panel[p].width, out + p * size);
+            pack_columns<R, kPanel<R>>(rows, K, panel[p].source, panel[p].width, out + p * size);
             ++p;
             continue;
         }
         Index column[at_once];
         R* to[at_once];
         BPTT_UNROLL (i, at_once) {
-            column[i] = column_of(p + i);
+            column[i] = panel[p + i].source;
             to[i] = out + (p + i) * size;
         }
         for (Index k = 0; k < K; ++k) {
@@ -202,7 +203,7 @@ BPTT_SHARED void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* c
     const auto place_of = [&](int i, int v) BPTT_ALWAYS { return c[i] + panel[v / 2].column + v % 2 * W; };
 
     V<R> sum[M][wide];
-    if (into == Into::sum) {
+    if (into != Into::chain) {
         BPTT_UNROLL (i, M)
             BPTT_UNROLL (v, wide) sum[i][v] = all(R(0));
     } else {
@@ -223,7 +224,7 @@ BPTT_SHARED void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* c
 
     // C is written at the end: where it was not read, its lines are asked for now.
     if constexpr (packed)
-        if (into == Into::sum || (k0 == 0 && panel->start != nullptr))
+        if (into != Into::chain || (k0 == 0 && panel->start != nullptr))
             BPTT_UNROLL (i, M)
                 BPTT_UNROLL (v, wide) ahead_to_write(c[i] + panel->column + v * W);
 

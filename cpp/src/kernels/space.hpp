@@ -8,13 +8,15 @@
 
 namespace bptt::BPTT_SET {
 
-// `count` elements, uninitialised, with room for one vector to be read or written past the end.
+// `count` elements, uninitialised, with room for one vector to be read or written past the end; none are
+// null.
 template <class E>
 class Space {
 public:
     Space() = default;
     explicit Space(Index count)
-        : data_(static_cast<E*>(detail::acquire(static_cast<std::size_t>(count) * sizeof(E) + 64))) {}
+        : data_(count > 0 ? static_cast<E*>(detail::acquire(static_cast<std::size_t>(count) * sizeof(E) + 64))
+                          : nullptr) {}
     ~Space() { detail::release(data_); }
     Space(const Space&) = delete;
     Space& operator=(const Space&) = delete;
@@ -26,13 +28,14 @@ private:
     E* data_ = nullptr;
 };
 
-// `count` objects, each made from its number and the same rest.
+// `count` objects, each made from its number and the same rest. A single one, as there often is, stands here.
 template <class T>
 class Each {
 public:
     template <class... From>
     explicit Each(int count, const From&... from)
-        : memory_(static_cast<T*>(detail::acquire(static_cast<std::size_t>(count) * sizeof(T)))) {
+        : memory_(count > 1 ? static_cast<T*>(detail::acquire(static_cast<std::size_t>(count) * sizeof(T)))
+                            : reinterpret_cast<T*>(single_)) {
         try {
             for (; count_ < count; ++count_) new (memory_ + count_) T(count_, from...);
         } catch (...) {
@@ -49,9 +52,10 @@ public:
 private:
     void clear() {
         while (count_ > 0) memory_[--count_].~T();
-        detail::release(memory_);
+        if (memory_ != reinterpret_cast<T*>(single_)) detail::release(memory_);
     }
 
+    alignas(T) unsigned char single_[sizeof(T)];
     T* memory_;
     int count_ = 0;
 };

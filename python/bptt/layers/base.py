@@ -164,18 +164,18 @@ class Layer(ABC):
 
     def _open(self, tape: LayerTape) -> Any:
         """What this layer kept on the tape."""
+        if isinstance(tape, LayerTape) and tape.layer is self and not tape.consumed:
+            return tape.kept
         where = f"{type(self).__name__}.backward"
         _validate.instance(where, "tape", tape, LayerTape)
         if tape.layer is not self:
             raise ValueError(
                 f"{where}: tape was made by another layer, {tape.layer!r}, expected one by {self!r}"
             )
-        if tape.consumed:
-            raise ValueError(
-                f"{where}: tape was consumed by an earlier backward call, "
-                "expected a fresh one (retain=True keeps a tape)"
-            )
-        return tape.kept
+        raise ValueError(
+            f"{where}: tape was consumed by an earlier backward call, "
+            "expected a fresh one (retain=True keeps a tape)"
+        )
 
     @staticmethod
     def _close(tape: LayerTape) -> None:

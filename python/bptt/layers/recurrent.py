@@ -146,7 +146,8 @@ class Recurrent(Layer):
 
         A state that is None, whole or within the LSTM's pair, is zero, or the learned one.
         """
-        training = _validate.flag(f"{type(self).__name__}.forward", "training", training)
+        if not isinstance(training, bool):
+            training = _validate.flag(f"{type(self).__name__}.forward", "training", training)
         masks, before = [], None
         if training and self.dropout > 0 and isinstance(x, np.ndarray) and x.ndim == 3:
             before = self.random_state
@@ -166,7 +167,7 @@ class Recurrent(Layer):
         found = self._stack.backward(self._open(tape), dy, dstate, retain)
         if not retain:
             self._close(tape)
-        return LayerGradients(*found)
+        return LayerGradients._make(found)
 
     def check_backward(self, tape: LayerTape, dstate: State = None) -> None:
         self._stack.check_backward(self._open(tape), dstate)
