@@ -10,6 +10,9 @@ namespace bptt::BPTT_SET {
 // One row of h @ hh for panels p..p+wide/2-1. To those before `both`, where the sides add up, comes x @ ih in
 // the same columns: one chain that stays in registers, as the loop's two chains are when the first one's end
 // is the other's beginning. apart: there are panels from `both` on, and they begin with biases of their own.
+//
+// Whole panels are written: what is beyond a panel's columns comes to stand where a later panel's belong, or
+// behind the row, which has room for it.
 template <class R, bool apart, int wide>
 BPTT_INLINE void chained_tile(const Panels<R>& ih, const R* x, const Panels<R>& hh, const R* h, Index p,
                               Index both, R* row) {
@@ -28,11 +31,7 @@ BPTT_INLINE void chained_tile(const Panels<R>& ih, const R* x, const Panels<R>& 
     };
     add(ih, x, adds_up);
     add(hh, h, [](Index) BPTT_ALWAYS { return true; });
-    BPTT_UNROLL (v, wide) {
-        const Panel<R>& panel = hh.panel[p + v / 2];
-        const int lane = v % 2 * W;
-        if (panel.width > lane) store_lanes(row + panel.column + lane, sum[v], panel.width - lane);
-    }
+    BPTT_UNROLL (v, wide) store(row + hh.panel[p + v / 2].column + v % 2 * W, sum[v]);
 }
 
 template <class R, bool apart, int wide>
@@ -54,7 +53,7 @@ template <class Cell, class R>
 class StreamStep {
 public:
     explicit StreamStep(const kernels::StreamArgs<R>& a)
-        : H_(a.H), weights_(0, a.D, a.H, 1), row_(Cell::columns * a.H) {
+        : H_(a.H), weights_(0, a.D, a.H, 1), row_(Cell::columns * a.H + kPanel<R>) {
         weights_.pack(a.H, a.weight_ih, a.weight_hh, a.bias_ih, a.bias_hh, 0, 1);
         fill<R>(row_.data(), Cell::columns * a.H, R(0));
         const Panels<R>&ih = weights_.ih.panels(), &hh = weights_.hh[0].panels();
@@ -72,8 +71,8 @@ public:
         const Panels<R>& hh = weights_.hh[0].panels();
         constexpr bool apart = any_apart<Cell>();
         chained<R, apart>(ih, x, hh, h, both_, row);
-        times(ih, x, row, both_);
-        if constexpr (!apart) times(hh, h, row, both_);
+        if (both_ < ih.count) times(ih, x, row, both_);
+        if (!apart && both_ < hh.count) times(hh, h, row, both_);
         unroll<Cell::phases>([&](auto phase) {
             constexpr int p = decltype(phase)::value;
             if constexpr (p > 0) times(weights_.hh[p].panels(), row + Cell::source_column[p] * H_, row);
