@@ -19,7 +19,8 @@ void copy_or_clear(R* to, const View<const R>& from, Index count) {
 
 template <class R>
 kernels::ForwardArgs<R> forward_args(const Tape<R>& tape, bool keep) {
-    return {tape.dims,
+    return {tape.cell,
+            tape.dims,
             tape.x.data,
             tape.weights.weight_ih.data,
             tape.weights.weight_hh.data,
@@ -41,7 +42,8 @@ kernels::BackwardArgs<R> backward_args(const BackwardCall<R>& call) {
     const Tape<R>& tape = *call.tape;
     const Gradients<R>& grads = *call.gradients;
     const Trace<R>& trace = call.trace != nullptr ? *call.trace : Trace<R>();
-    return {tape.dims,
+    return {tape.cell,
+            tape.dims,
             tape.x.data,
             tape.weights.weight_ih.data,
             tape.weights.weight_hh.data,
@@ -79,8 +81,8 @@ Prepared<R>::Prepared(Cell cell, const Arrays& arrays)
     : cell_(cell),
       arrays_(arrays),
       made_(table<kernels::ForwardTable<R>>().prepare[static_cast<int>(cell)](
-          {arrays[0].shape()[1], arrays[1].shape()[1], arrays[0].data(), arrays[1].data(), arrays[2].data(),
-           arrays[3].data()})) {}
+          {cell, arrays[0].shape()[1], arrays[1].shape()[1], arrays[0].data(), arrays[1].data(),
+           arrays[2].data(), arrays[3].data()})) {}
 
 template <class R>
 Prepared<R>::~Prepared() {

@@ -41,7 +41,8 @@ typename Ledger<R>::Part Ledger<R>::back(Index first, View<const R> dy, bool by_
     if (want_dx) part.dx = zeros<R>({steps, slots, dims.N, dims.D});
     if (steps > 0 && dims.N > 0)
         detail::table<kernels::LedgerTable<R>>().ledger[static_cast<int>(tape_.cell)](
-            {dims,
+            {tape_.cell,
+             dims,
              tape_.x.data,
              tape_.weights.weight_ih.data,
              tape_.weights.weight_hh.data,

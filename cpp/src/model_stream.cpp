@@ -146,8 +146,8 @@ private:
             stage.in = row.weight_ih.shape()[1];
             stage.out = row.weight_hh.shape()[1];
             stage.prepared = recurrent.make[static_cast<int>(layer.cell)](
-                {stage.in, stage.out, row.weight_ih.data(), row.weight_hh.data(), row.bias_ih.data(),
-                 row.bias_hh.data()});
+                {layer.cell, stage.in, stage.out, row.weight_ih.data(), row.weight_hh.data(),
+                 row.bias_ih.data(), row.bias_hh.data()});
             take(std::move(stage));
         }
     }

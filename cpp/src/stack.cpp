@@ -224,7 +224,7 @@ LayerForward<R> single_step(const Recurrent<R>& layer, const View<const R>& x_t,
         const auto& row = layer.rows[static_cast<std::size_t>(k)];
         R* const h_next = out.state.h.data() + k * states;
         table.step[static_cast<int>(layer.cell)](
-            {N, row.weight_ih.shape()[1], H, x, row.weight_ih.data(), row.weight_hh.data(),
+            {layer.cell, N, row.weight_ih.shape()[1], H, x, row.weight_ih.data(), row.weight_hh.data(),
              row.bias_ih.data(), row.bias_hh.data(), h + k * states, has_c ? c + k * states : nullptr, h_next,
              has_c ? out.state.c.data() + k * states : nullptr});
         x = h_next;

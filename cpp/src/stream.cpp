@@ -31,8 +31,9 @@ Stream<R>::Stream(Cell cell, const Weights<R>& weights, const State<R>& initial)
     reset(initial);
     const auto& table = detail::table<kernels::StreamTable<R>>();
     step_ = table.step[static_cast<int>(cell)];
-    prepared_ = table.make[static_cast<int>(cell)](
-        {D_, H_, weights.weight_ih.data, weights.weight_hh.data, weights.bias_ih.data, weights.bias_hh.data});
+    prepared_ =
+        table.make[static_cast<int>(cell)]({cell, D_, H_, weights.weight_ih.data, weights.weight_hh.data,
+                                            weights.bias_ih.data, weights.bias_hh.data});
 }
 
 template <class R>

@@ -268,7 +268,7 @@ protected:
                                    Cell::has_c ? a_.dc + row * H_ : nullptr,
                                    Lags::any ? nullptr : trace_.handed(t, n),
                                    Lags::any || !Cell::has_c ? nullptr : trace_.whole_dc(t, n)};
-        backward_pointwise<Cell, phase>(H_, units, step);
+        backward_pointwise<Cell, phase>(a_.cell, H_, units, step);
     }
 
     // Nothing goes back through a reset.

@@ -47,35 +47,38 @@ struct BackwardRows {
 
 // The cell's pass of one phase over the units of one row.
 template <class Cell, int phase, class R>
-BPTT_INLINE void backward_pointwise(Index H, Range units, const BackwardRows<R>& rows) {
+BPTT_INLINE void backward_pointwise(bptt::Cell which, Index H, Range units, const BackwardRows<R>& rows) {
     constexpr bool first = phase + 1 == Cell::phases;  // the first to run
-    for_each_vector<R>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
-        Lanes<R> a[Cell::columns], delta[Cell::columns], dc, pass;
-        if constexpr (Cell::kept > 0)
-            unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { a[i] = get(rows.gates + i * H); });
-        unroll<Cell::columns>(
-            [&](auto i) BPTT_ALWAYS { delta[i] = first ? Lanes<R>(R(0)) : get(rows.delta + i * H); });
-        States<R> states;
-        states.h_prev = get(rows.h_prev);
-        states.h = get(rows.h);
-        if constexpr (Cell::has_c) {
-            states.c_prev = get(rows.c_prev);
-            states.c = get(rows.c);
-            dc = get(rows.dc);
-        }
-        // dh: what the loss at t sends and what step t+1 handed back; later phases find what was passed.
-        const Lanes<R> handed = get(rows.dh);
-        if constexpr (first)
-            Cell::template backward<phase>(a, states, get(rows.dy) + handed, dc, delta, pass);
-        else
-            Cell::template backward<phase>(a, states, handed, dc, delta, pass = handed);
-        unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { put(rows.delta + i * H, delta[i]); });
-        if (first && rows.handed != nullptr) {
-            put(rows.handed, handed);
-            if constexpr (Cell::has_c) put(rows.whole_dc, dc);
-        }
-        if constexpr (Cell::passes_h) put(rows.dh, pass);
-        if constexpr (Cell::has_c) put(rows.dc, Cell::handed_back(a, dc));
+    Cell::choose(which, [&](auto its) BPTT_ALWAYS {
+        using Its = decltype(its);
+        for_each_vector<R>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
+            Lanes<R> a[Cell::columns], delta[Cell::columns], dc, pass;
+            if constexpr (Cell::kept > 0)
+                unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { a[i] = get(rows.gates + i * H); });
+            unroll<Cell::columns>(
+                [&](auto i) BPTT_ALWAYS { delta[i] = first ? Lanes<R>(R(0)) : get(rows.delta + i * H); });
+            States<R> states;
+            states.h_prev = get(rows.h_prev);
+            states.h = get(rows.h);
+            if constexpr (Cell::has_c) {
+                states.c_prev = get(rows.c_prev);
+                states.c = get(rows.c);
+                dc = get(rows.dc);
+            }
+            // dh: what the loss at t sends and what step t+1 handed back; later phases find what was passed.
+            const Lanes<R> handed = get(rows.dh);
+            if constexpr (first)
+                Its::template backward<phase>(a, states, get(rows.dy) + handed, dc, delta, pass);
+            else
+                Its::template backward<phase>(a, states, handed, dc, delta, pass = handed);
+            unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { put(rows.delta + i * H, delta[i]); });
+            if (first && rows.handed != nullptr) {
+                put(rows.handed, handed);
+                if constexpr (Cell::has_c) put(rows.whole_dc, dc);
+            }
+            if constexpr (Cell::passes_h) put(rows.dh, pass);
+            if constexpr (Cell::has_c) put(rows.dc, Its::handed_back(a, dc));
+        });
     });
 }
 

@@ -152,7 +152,7 @@ private:
     BPTT_INLINE void pointwise(Index t, Index n, R* row, Range units) const {
         const R* const h_prev = h_before(t, n);
         const Index after = sequences_.slot_after(t);
-        forward_pointwise<Cell, phase>(H_, units, a_.gates != nullptr, row, h_prev,
+        forward_pointwise<Cell, phase>(a_.cell, H_, units, a_.gates != nullptr, row, h_prev,
                                        Cell::has_c ? c_before(t, n) : h_prev, h(after, n),
                                        Cell::has_c ? c(after, n) : nullptr);
     }

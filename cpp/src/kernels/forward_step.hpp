@@ -46,34 +46,37 @@ struct ForwardWeights {
 // Where h waits for gates, the two are a chain of activations: h is made in a loop of its own, so that the
 // processor has several vectors of each under way.
 template <class Cell, int phase, class R>
-BPTT_INLINE void forward_pointwise(Index H, Range units, bool keep, R* row, const R* h_prev, const R* c_prev,
-                                   R* h_next, R* c_next) {
+BPTT_INLINE void forward_pointwise(bptt::Cell which, Index H, Range units, bool keep, R* row, const R* h_prev,
+                                   const R* c_prev, R* h_next, R* c_next) {
     constexpr bool last = phase + 1 == Cell::phases;
     static_assert(!last || !Cell::has_c || Cell::writes[phase] != 0, "who makes c?");
-    if constexpr (constexpr unsigned writes = Cell::writes[phase]; writes != 0)
-        for_each_vector<R>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
-            Lanes<R> a[Cell::columns], c_now;
-            unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { a[i] = get(row + i * H); });
-            const Lanes<R> h_old = get(h_prev);
-            Cell::template forward<phase>(a, h_old, Cell::has_c ? get(c_prev) : h_old, c_now);
-            unroll<Cell::columns>([&](auto i) BPTT_ALWAYS {
-                if constexpr ((writes >> i & 1u) != 0)
-                    if (keep || (Cell::read_again >> i & 1u) != 0) put(row + i * H, a[i]);
+    Cell::choose(which, [&](auto its) BPTT_ALWAYS {
+        using Its = decltype(its);
+        if constexpr (constexpr unsigned writes = Cell::writes[phase]; writes != 0)
+            for_each_vector<R>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
+                Lanes<R> a[Cell::columns], c_now;
+                unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { a[i] = get(row + i * H); });
+                const Lanes<R> h_old = get(h_prev);
+                Its::template forward<phase>(a, h_old, Cell::has_c ? get(c_prev) : h_old, c_now);
+                unroll<Cell::columns>([&](auto i) BPTT_ALWAYS {
+                    if constexpr ((writes >> i & 1u) != 0)
+                        if (keep || (Cell::read_again >> i & 1u) != 0) put(row + i * H, a[i]);
+                });
+                if constexpr (last && Cell::has_c) put(c_next, c_now);
             });
-            if constexpr (last && Cell::has_c) put(c_next, c_now);
-        });
-    if constexpr (last)
-        for_each_vector<R>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
-            Lanes<R> a[Cell::columns];
-            unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { a[i] = get(row + i * H); });
-            const Lanes<R> h_old = get(h_prev);
-            const Lanes<R> h_now = Cell::output(a, h_old, Cell::has_c ? get(c_next) : h_old);
-            unroll<Cell::columns>([&](auto i) BPTT_ALWAYS {
-                if constexpr ((Cell::output_writes >> i & 1u) != 0)
-                    if (keep) put(row + i * H, a[i]);
+        if constexpr (last)
+            for_each_vector<R>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
+                Lanes<R> a[Cell::columns];
+                unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { a[i] = get(row + i * H); });
+                const Lanes<R> h_old = get(h_prev);
+                const Lanes<R> h_now = Its::output(a, h_old, Cell::has_c ? get(c_next) : h_old);
+                unroll<Cell::columns>([&](auto i) BPTT_ALWAYS {
+                    if constexpr ((Cell::output_writes >> i & 1u) != 0)
+                        if (keep) put(row + i * H, a[i]);
+                });
+                put(h_next, h_now);
             });
-            put(h_next, h_now);
-        });
+    });
 }
 
 }  // namespace bptt::BPTT_SET

@@ -37,7 +37,7 @@ bool beside(const Dims* dims, int count, const std::int64_t* lengths, int thread
 }
 
 template <class Cell, class R>
-void* prepare(const kernels::StreamArgs<R>& args) {
+void* prepare(const kernels::WeightArgs<R>& args) {
     return new Prepared<Cell, R>(args);
 }
 
@@ -57,7 +57,7 @@ void ledger_sums(const kernels::LedgerSumsArgs<R>& args) {
 }
 
 template <class Cell, class R>
-void* stream_new(const kernels::StreamArgs<R>& args) {
+void* stream_new(const kernels::WeightArgs<R>& args) {
     return new StreamStep<Cell, R>(args);
 }
 
@@ -93,7 +93,7 @@ struct List {
 };
 
 // In the order of bptt::Cell. A fourth cell is one more name here.
-using Cells = List<Rnn<Tanh>, Rnn<Relu>, Rnn<Identity>, Lstm, Gru, GruResetBefore>;
+using Cells = List<Rnn, Rnn, Rnn, Lstm, Gru, GruResetBefore>;
 
 }  // namespace
 

@@ -13,7 +13,7 @@ class Prepared {
 public:
     using Parts = Each<ForwardWeights<Cell, R>>;
 
-    explicit Prepared(const kernels::StreamArgs<R>& args) : args_(args) {}
+    explicit Prepared(const kernels::WeightArgs<R>& args) : args_(args) {}
     ~Prepared() {
         for (Packed* packed = first_; packed != nullptr;) {
             Packed* const next = packed->next;
@@ -43,14 +43,14 @@ private:
         const Parts parts;
         Packed* next = nullptr;
 
-        Packed(const kernels::StreamArgs<R>& a, int its_count)
+        Packed(const kernels::WeightArgs<R>& a, int its_count)
             : count(its_count), parts(count, a.D, a.H, count) {
             for (int part = 0; part < count; ++part)
                 parts[part].pack(a.H, a.weight_ih, a.weight_hh, a.bias_ih, a.bias_hh, 0, 1);
         }
     };
 
-    const kernels::StreamArgs<R> args_;
+    const kernels::WeightArgs<R> args_;
     Packed* first_ = nullptr;
 };
 

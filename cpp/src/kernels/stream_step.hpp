@@ -52,8 +52,8 @@ BPTT_SHARED void chained(const Panels<R>& ih, const R* x, const Panels<R>& hh, c
 template <class Cell, class R>
 class StreamStep {
 public:
-    explicit StreamStep(const kernels::StreamArgs<R>& a)
-        : H_(a.H), weights_(0, a.D, a.H, 1), row_(Cell::columns * a.H + kPanel<R>) {
+    explicit StreamStep(const kernels::WeightArgs<R>& a)
+        : cell_(a.cell), H_(a.H), weights_(0, a.D, a.H, 1), row_(Cell::columns * a.H + kPanel<R>) {
         weights_.pack(a.H, a.weight_ih, a.weight_hh, a.bias_ih, a.bias_hh, 0, 1);
         fill<R>(row_.data(), Cell::columns * a.H, R(0));
         const Panels<R>&ih = weights_.ih.panels(), &hh = weights_.hh[0].panels();
@@ -76,11 +76,12 @@ public:
         unroll<Cell::phases>([&](auto phase) {
             constexpr int p = decltype(phase)::value;
             if constexpr (p > 0) times(weights_.hh[p].panels(), row + Cell::source_column[p] * H_, row);
-            forward_pointwise<Cell, p>(H_, Range{0, H_}, false, row, h, Cell::has_c ? c : h, h, c);
+            forward_pointwise<Cell, p>(cell_, H_, Range{0, H_}, false, row, h, Cell::has_c ? c : h, h, c);
         });
     }
 
 private:
+    bptt::Cell cell_;
     Index H_;
     ForwardWeights<Cell, R> weights_;
     Space<R> row_;

@@ -10,6 +10,7 @@ namespace bptt::kernels {
 
 template <class R>
 struct ForwardArgs {
+    Cell cell;
     Dims dims;
     const R* x;
     const R *weight_ih, *weight_hh;
@@ -38,6 +39,7 @@ struct TraceArgs {
 
 template <class R>
 struct BackwardArgs {
+    Cell cell;
     Dims dims;
     const R* x;
     const R *weight_ih, *weight_hh;
@@ -59,6 +61,7 @@ struct BackwardArgs {
 // Steps are counted as they are taken; arrays of the call's steps have them in the order of time.
 template <class R>
 struct LedgerArgs {
+    Cell cell;
     Dims dims;
     const R* x;
     const R *weight_ih, *weight_hh;
@@ -78,9 +81,10 @@ struct LedgerArgs {
     R* map;          // (last-first, max_lag+1, N): |dL_{t+k}/dh_t|; zeroed; or null
 };
 
-// Weights to be prepared. A stream is the kernel's own object, made and ended by it.
+// Weights that many calls will have.
 template <class R>
-struct StreamArgs {
+struct WeightArgs {
+    Cell cell;
     Index D, H;
     const R *weight_ih, *weight_hh;
     const R *bias_ih, *bias_hh;  // both or neither
@@ -89,6 +93,7 @@ struct StreamArgs {
 // One step, from unpacked weights.
 template <class R>
 struct StepArgs {
+    Cell cell;
     Index N, D, H;
     const R* x;  // (N, D)
     const R *weight_ih, *weight_hh;
@@ -125,9 +130,9 @@ struct ForwardTable {
     // once.
     bool (*beside[kCells])(const Dims* dims, int count, const std::int64_t* lengths, int threads);
     Index kept[kCells];
-    // Weights that many calls will have, which keep what is made of them. They must stay where and what they
-    // are. The object is the kernel's own.
-    void* (*prepare[kCells])(const StreamArgs<R>&);
+    // The object is the kernel's own, and keeps what is made of the weights. They must stay where and what
+    // they are.
+    void* (*prepare[kCells])(const WeightArgs<R>&);
     void (*forget[kCells])(void* prepared) noexcept;
 };
 
@@ -151,9 +156,10 @@ struct LedgerTable {
     void (*sums)(const LedgerSumsArgs<R>&);
 };
 
+// A stream is the kernel's own object, made and ended by it.
 template <class R>
 struct StreamTable {
-    void* (*make[kCells])(const StreamArgs<R>&);
+    void* (*make[kCells])(const WeightArgs<R>&);
     void (*end[kCells])(void* stream) noexcept;
     void (*step[kCells])(const void* stream, const R* x, R* h, R* c) noexcept;
 };

@@ -1,5 +1,9 @@
 // What a cell is to the loop: a policy of compile-time constants and pointwise mathematics.
 //
+// Cells that differ in the mathematics alone are one to the loops, which are compiled once for all of them:
+//
+//   choose(which, body)  calls body(cell) with the one that is meant, whose mathematics it is
+//
 //   gates            G
 //   columns          the working row of a step is columns*H wide, one column of H numbers for each of
 //                    what the cell computes there; before `forward` they hold pre-activations
@@ -31,6 +35,15 @@
 #include "kernels/elementary.hpp"
 
 namespace bptt::BPTT_SET {
+
+// A cell that has its loops for itself.
+template <class Cell>
+struct OneCell {
+    template <class Body>
+    BPTT_INLINE static void choose(bptt::Cell, Body&& body) {
+        body(Cell{});
+    }
+};
 
 // The states around a step.
 template <class R>

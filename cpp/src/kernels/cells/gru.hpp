@@ -8,7 +8,7 @@
 namespace bptt::BPTT_SET {
 
 // Columns: n's input side, r, z, n's hidden side. So W_ih's columns are neighbours, and W_hh's are.
-struct Gru {
+struct Gru : OneCell<Gru> {
     static constexpr int gates = 3, columns = 4, kept = 4, phases = 1;
     static constexpr bool has_c = false, passes_h = true;
     static constexpr int ih_column[] = {1, 2, 0}, hh_column[] = {1, 2, 3}, phase_of[] = {0, 0, 0},
@@ -41,7 +41,7 @@ struct Gru {
 };
 
 // Columns: r, z, n, and r*h_prev, the source of the second product.
-struct GruResetBefore {
+struct GruResetBefore : OneCell<GruResetBefore> {
     static constexpr int gates = 3, columns = 4, kept = 4, phases = 2;
     static constexpr bool has_c = false, passes_h = true;
     static constexpr int ih_column[] = {0, 1, 2}, hh_column[] = {0, 1, 2}, phase_of[] = {0, 0, 1},

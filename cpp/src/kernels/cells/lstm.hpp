@@ -6,7 +6,7 @@
 
 namespace bptt::BPTT_SET {
 
-struct Lstm {
+struct Lstm : OneCell<Lstm> {
     static constexpr int gates = 4, columns = 4, kept = 4, phases = 1;
     static constexpr unsigned writes[] = {0b1111}, output_writes = 0, read_again = 0b1000;
     static constexpr bool has_c = true, passes_h = false;
