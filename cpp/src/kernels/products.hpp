@@ -344,7 +344,7 @@ constexpr Index kRowSpace = kTallest > kTallestDirect ? kGroup * kDepth * kPack<
 // C rows c[0..m-1] (+)= A rows a[0..m-1] times panels first..last-1. space: kRowSpace elements.
 template <class R>
 BPTT_SHARED void product(const Panels<R>& b, Index first, Index last, const R* const* a, R* const* c, Index m,
-                         R* space, Into into = Into::chain) {
+                         R* space) {
     if (m == 0 || first == last) return;
     const Index tile_count = ceil_div(m, kTallest);
     for (Index t0 = 0; t0 < tile_count; t0 += kGroup) {
@@ -369,10 +369,10 @@ BPTT_SHARED void product(const Panels<R>& b, Index first, Index last, const R* c
                     const int count = static_cast<int>(rows.count());
                     if (kTallest > kTallestDirect && count > kTallestDirect) {
                         const R* packed = space + t * kDepth * kPack<R>;
-                        tiles<R, true>(count, b, p, p_last, k0, K, &packed, c + rows.first, into);
+                        tiles<R, true>(count, b, p, p_last, k0, K, &packed, c + rows.first, Into::chain);
                     } else {
-                        tiles<R, false>(count, b, p, p_last, k0, K, a + rows.first, c + rows.first, into,
-                                        fetch);
+                        tiles<R, false>(count, b, p, p_last, k0, K, a + rows.first, c + rows.first,
+                                        Into::chain, fetch);
                         fetch.next_tile(K);
                     }
                 }
