@@ -92,7 +92,7 @@ struct List {
     }
 };
 
-// In the order of bptt::Cell. A fourth cell is one more name here.
+// In the order of bptt::Cell, of which the first three are one to the loops. A fourth cell is one more name.
 using Cells = List<Rnn, Rnn, Rnn, Lstm, Gru, GruResetBefore>;
 
 }  // namespace

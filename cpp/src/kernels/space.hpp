@@ -8,8 +8,8 @@
 
 namespace bptt::BPTT_SET {
 
-// `count` elements, uninitialised, with room for one vector to be read or written past the end; none are
-// null.
+// `count` elements, uninitialised, with room for one vector to be read or written past the end. Of none,
+// data() is null.
 template <class E>
 class Space {
 public:
