@@ -73,9 +73,10 @@ ABOUT = {
     "loss hands over), dL/dx and those of the parameters.",
     "denormals": "A training step whose x and dy are denormal numbers, biases zero. `slower` is "
     "the ratio to the same step on ordinary numbers.",
-    "scaling": "Microseconds of a training step, a time step and a sequence. `calls apart` are as "
-    "many calls at once as there are threads, on one thread each: they share nothing but the "
-    "machine, and their gain over one thread is what it has to give.",
+    "scaling": "Microseconds of a training step, a time step and a sequence. `100 steps` is a call "
+    "of so many, in the same turns: the gain over it is what a longer call saves of a call's own "
+    "time. `calls apart` are as many calls at once as there are threads, on one thread each: they "
+    "share nothing but the machine, and their gain over one thread is what it has to give.",
 }
 SIZES = ("cell", "T", "N", "D", "H", "V", "E", "filled", "slower")
 CEILINGS = ("training", "inference")
@@ -258,7 +259,7 @@ def memory(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def scaling(rows: Sequence[Row]) -> Iterator[str]:
-    alone = "bptt 1 threads"
+    bases = {"T": "bptt, 100 steps", "threads": "bptt 1 threads"}  # of the gains
     for along in ("T", "N", "H", "threads"):
         some = [row for row in rows if row["along"] == along]
         if not some:
@@ -266,8 +267,9 @@ def scaling(rows: Sequence[Row]) -> Iterator[str]:
         yield from [f"### Along {along}", ""]
         names = names_of(some, "us_a_step_and_sequence")
         times = [row["us_a_step_and_sequence"] for row in some]
-        faster = [name for name in names if along == "threads" and name != alone]
-        gains = [[its[alone] / its[name] for name in faster] for its in times]
+        base = bases.get(along)
+        faster = [name for name in names if base is not None and name != base]
+        gains = [[its[base] / its[name] for name in faster] for its in times]
         body = [
             [str(row[key]) for key in ("cell", "T", "N", "D", "H")]
             + [f"{its[name]:.3g}" for name in names]

@@ -1,8 +1,10 @@
 """A training step as T, N, H and the number of threads grow.
 
 The time is told of one step of one sequence. PyTorch is beside it for N and H; for 100,000 steps it
-and JAX would take minutes. Beside a call on several threads stand as many calls at once, each on
-one thread: they have nothing to do with each other, so what they gain is what the machine gives.
+and JAX would take minutes. Beside a call of many steps stands one of few, in the same turns: what a
+step takes there beyond what it takes here is the call's own. Beside a call on several threads stand
+as many calls at once, each on one thread: they have nothing to do with each other, so what they
+gain is what the machine gives.
 """
 
 from __future__ import annotations
@@ -19,8 +21,11 @@ from bptt import bench
 
 def rows(run: Run) -> Iterator[Row]:
     for along, problem in problems(run):
-        contestants = bench.training(problem) if along in "NH" else {"bptt": alone(problem)}
-        contestants.pop("JAX", None)
+        if along == "T":
+            contestants = {"bptt": alone(problem), FEW: alone(problem._replace(T=FEW_STEPS))}
+        else:
+            contestants = bench.training(problem)
+            contestants.pop("JAX", None)
         yield row(run, along, problem, contestants)
     if run.threads > 1:
         # All numbers of threads in the same turns.
@@ -66,6 +71,8 @@ def with_threads(call: bench.Contestant, count: int) -> bench.Contestant:
     return limited
 
 
+FEW_STEPS = 100
+FEW = f"bptt, {FEW_STEPS} steps"
 APART = "bptt, calls apart"
 IN_A_ROW = 10  # of them, so that starting them does not count
 
@@ -90,12 +97,14 @@ def apart(call: bench.Contestant, count: int) -> bench.Contestant:
 def row(run: Run, along: str, problem: bench.Problem, contestants: dict[str, Any]) -> Row:
     flop, traffic = problem.flop, training_traffic(problem)
     facts = problem._asdict()
-    found = run.row("scaling", contestants, flop=flop, traffic=traffic, along=along, **facts)
-    steps = problem.T * problem.N
+    same_work = {} if along != "T" else {"tolerance": None}
+    found = run.row(
+        "scaling", contestants, flop=flop, traffic=traffic, along=along, **same_work, **facts
+    )
     times = found["times"].items()
-    calls = {APART: run.threads * IN_A_ROW}
+    steps = {APART: problem.T * run.threads * IN_A_ROW, FEW: FEW_STEPS}
     found["us_a_step_and_sequence"] = {
-        name: 1e6 * t["median"] / (steps * calls.get(name, 1)) for name, t in times
+        name: 1e6 * t["median"] / (steps.get(name, problem.T) * problem.N) for name, t in times
     }
     return found
 
