@@ -130,10 +130,11 @@ protected:
     // The first sum makes the results, the second one is added to them.
     WeightResults<R>* make_results() {
         if constexpr (!Lags::any) {
+            results_[0] = {a_.dweight_ih, a_.dweight_hh, a_.dbias_ih, a_.dbias_hh};
+            if (sum_count_ == 1) return results_;
             R* const more = more_.data();
             const bool biases = a_.dbias_hh != nullptr;
             R* const more_biases = more + kGates * H_ * (D_ + H_);
-            results_[0] = {a_.dweight_ih, a_.dweight_hh, a_.dbias_ih, a_.dbias_hh};
             results_[1] = {more, more + kGates * H_ * D_, biases ? more_biases : nullptr,
                            biases ? more_biases + kGates * H_ : nullptr};
         }
