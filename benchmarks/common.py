@@ -53,6 +53,7 @@ class Run:
         tolerance: float | None = 1e-2,
         turns: int = 0,
         per_turn: Mapping[str, Callable[[Mapping[str, float]], float]] | None = None,
+        work: Mapping[str, float] | None = None,
         **facts: Any,
     ) -> Row:
         """Measures one row.
@@ -62,7 +63,8 @@ class Run:
         Where `tolerance` is given, every contestant's result must equal the first one's to it,
         relative to the largest number: they did the same work. `turns` is the least number of turns
         where it is more than usual. `per_turn` is what to make of the seconds of each turn by
-        themselves: contestants that stand beside each other ran one after the other.
+        themselves: contestants that stand beside each other ran one after the other. `work` is how
+        many times the row's FLOP a contestant does, where it is not once.
         """
         sticks = yardsticks(self, facts.get("N") == 1) if flop else {}
         names = list(contestants)
@@ -87,7 +89,7 @@ class Run:
             row["best_peer"] = min(peers, key=lambda name: timings[name].median)
             row["ratio"] = timings[row["best_peer"]].median / own
         if flop:
-            row |= {"flop": flop, "traffic": traffic}
+            row |= {"flop": flop, "traffic": traffic, "work": dict(work or {})}
             rates = {name: work / timings[name].median for name, (_, work) in sticks.items()}
             row["rates"] = rates  # FLOP/s of sgemm and sgemv, bytes/s of copy
             row["shares"] = {
@@ -182,8 +184,13 @@ def peak(rows: Iterable[Row]) -> float:
     for row in rows:
         if "flop" in row:
             found.append(row["rates"]["sgemm"])
-            found += [row["flop"] / t["median"] for n, t in row["times"].items() if n != EMPTY]
+            found += [row["flop"] * done / row["times"][name]["median"] for name, done in works(row)]
     return max(found)
+
+
+def works(row: Row) -> Iterator[tuple[str, float]]:
+    """Each contestant and how many times the row's FLOP it does."""
+    return ((name, row["work"].get(name, 1)) for name in row["times"])
 
 
 def ceiling(row: Row, peak: float) -> float:
@@ -227,7 +234,7 @@ def absent() -> list[str]:
 def line(row: Row) -> str:
     """A row in one line."""
     hidden = {"times", "rates", "shares", "flop", "traffic", "ratio", "best_peer", "bytes"}
-    hidden |= {"us_a_step_and_sequence", "over_share", "profile"}
+    hidden |= {"us_a_step_and_sequence", "over_share", "profile", "work"}
     head = " ".join(
         f"{k}={v}" if k != "benchmark" else v for k, v in row.items() if k not in hidden
     )

@@ -77,6 +77,7 @@ def rows(run: Run) -> Iterator[Row]:
             all_of_them,
             tolerance=None,
             turns=run.choose(1, 7, 15),
+            work={EMPTY: 0, "bptt padded": 1 / filled, "PyTorch padded": 1 / filled},
             per_turn={"over_share": partial(over_share, filled=filled)},
             flop=round(problem.flop * filled),
             traffic=round(training_traffic(problem) * filled),

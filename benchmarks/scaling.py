@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from common import Row, Run, main, training_traffic
+from common import Row, Run, main, training_traffic, works
 
 import bptt
 from bptt import bench
@@ -97,14 +97,19 @@ def apart(call: bench.Contestant, count: int) -> bench.Contestant:
 def row(run: Run, along: str, problem: bench.Problem, contestants: dict[str, Any]) -> Row:
     flop, traffic = problem.flop, training_traffic(problem)
     facts = problem._asdict()
-    same_work = {} if along != "T" else {"tolerance": None}
     found = run.row(
-        "scaling", contestants, flop=flop, traffic=traffic, along=along, **same_work, **facts
+        "scaling",
+        contestants,
+        flop=flop,
+        traffic=traffic,
+        tolerance=None if FEW in contestants else 1e-2,
+        work={FEW: FEW_STEPS / problem.T, APART: run.threads * IN_A_ROW},
+        along=along,
+        **facts,
     )
-    times = found["times"].items()
-    steps = {APART: problem.T * run.threads * IN_A_ROW, FEW: FEW_STEPS}
     found["us_a_step_and_sequence"] = {
-        name: 1e6 * t["median"] / (steps.get(name, problem.T) * problem.N) for name, t in times
+        name: 1e6 * found["times"][name]["median"] / (done * problem.T * problem.N)
+        for name, done in works(found)
     }
     return found
 

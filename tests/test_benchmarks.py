@@ -121,13 +121,15 @@ def test_nobody_exceeds_the_ceiling(result: dict[str, Any], common: dict[str, An
 def test_the_ceiling_is_the_best_peer_over_the_fastest_product(common: dict[str, Any]) -> None:
     def row(flop: int, sgemm: float, **medians: float) -> dict[str, Any]:
         times = {name.replace("_", " "): {"median": t} for name, t in medians.items()}
-        return {"flop": flop, "rates": {"sgemm": sgemm}, "times": times, "best_peer": "peer"}
+        facts = {"flop": flop, "rates": {"sgemm": sgemm}, "work": {}}
+        return {**facts, "times": times, "best_peer": "peer"}
 
     slow, fast = row(100, 10.0, bptt=4.0, peer=8.0), row(300, 20.0, bptt=20.0, peer=10.0)
-    nothing = row(100, 10.0, bptt=10.0)
-    nothing["times"][common["EMPTY"]] = {"median": 0.001}  # its products are none
+    other = row(100, 10.0, bptt=10.0, bptt_empty=0.001, bptt_twice=10.0)
+    other["work"] = {"bptt empty": 0, "bptt twice": 2}
     assert common["peak"]([slow]) == 25.0  # bptt's
-    assert common["peak"]([slow, fast, nothing, {"benchmark": "memory"}]) == 30.0  # the peer's
+    assert common["peak"]([slow, fast, other, {"benchmark": "memory"}]) == 30.0  # the peer's
+    assert common["peak"]([other]) == 20.0  # of the one that does it twice
     assert common["peak"]([row(1, 50.0, bptt=1.0)]) == 50.0
     assert common["ceiling"](slow, 30.0) == pytest.approx(8.0 * 30 / 100)
 
