@@ -2,7 +2,8 @@
 //
 // A chunk of time steps at a time: the input's share of all gates in one product, then step by step the
 // recurrent product of a group of rows followed by the cell's pointwise pass while they are in cache.
-// The working rows are the tape's own, or without a tape (or for a cell that keeps none) those of a chunk.
+// The working rows are the tape's own, or without a tape (or for a cell that keeps none) those of a chunk,
+// which each thread has for itself: a line of the cache that two threads write to goes back and forth.
 #pragma once
 
 #include "kernels/forward_step.hpp"
@@ -35,7 +36,6 @@ public:
           chunk_(smaller(part_steps, chunk_length())),
           sequences_(args.dims, args.lengths, args.reverse),
           zeros_(H_),
-          work_(args.gates != nullptr ? 0 : chunk_ * N_ * row_),
           unit_parts_(by_units_ ? threads_ : 1),
           own_weights_(args.prepared != nullptr ? 0 : unit_parts_, D_, H_, unit_parts_),
           weights_(args.prepared != nullptr
@@ -77,11 +77,13 @@ private:
     // What a thread needs for itself; rows: its own ones, or where the units are split all of them.
     struct Own {
         Rows rows;
+        Space<R> work;
         Space<R> packed{kRowSpace<R>};
         Space<const R*> from;
         Space<R*> to;
         Own(int thread, const ForwardLoop& loop)
             : rows(loop.by_units_ ? 0 : thread, loop.sequences_, loop.N_, loop.by_units_ ? 1 : loop.threads_),
+              work(loop.a_.gates != nullptr ? 0 : loop.chunk_ * rows.count() * loop.row_),
               from(loop.chunk_ * rows.count()),
               to(loop.chunk_ * rows.count()) {}
     };
@@ -91,10 +93,12 @@ private:
         return smaller(T_, larger(kForwardChunkBytes / step_bytes, ceil_div(kForwardChunkRows, N_)));
     }
 
-    // t0: where the chunk begins.
-    BPTT_INLINE R* working_row(Index t, Index t0, Index n) const {
-        return a_.gates != nullptr ? a_.gates + (place(t) * N_ + n) * row_
-                                   : work_.data() + ((t - t0) * N_ + n) * row_;
+    // Of the i-th sequence that the thread has at step t, which is n; t0: where the chunk begins. A later
+    // phase takes what all threads made of a row.
+    BPTT_INLINE R* working_row(Index t, Index t0, Index i, Index n, const Own& own) const {
+        if (a_.gates != nullptr) return a_.gates + (place(t) * N_ + n) * row_;
+        const Own& whose = Cell::phases > 1 && by_units_ ? own_[0] : own;
+        return whose.work.data() + ((t - t0) * whose.rows.count() + i) * row_;
     }
     BPTT_INLINE Index place(Index t) const { return sequences_.place(t); }
     BPTT_INLINE R* h(Index slot, Index n) const { return a_.h + (slot * N_ + n) * H_; }
@@ -122,7 +126,7 @@ private:
             for (Index i = 0; i < living.count; ++i, ++m) {
                 const Index n = living.at(i);
                 own.from[m] = a_.x + (place(t) * N_ + n) * D_;
-                own.to[m] = working_row(t, t0, n);
+                own.to[m] = working_row(t, t0, i, n, own);
             }
         }
         const Panels<R>& b = weights.ih.panels();
@@ -138,7 +142,7 @@ private:
             const Index m = smaller(kGroupRows, living.count - i0);
             for (Index i = 0; i < m; ++i) {
                 const Index n = living.at(i0 + i);
-                own.to[i] = working_row(t, t0, n);
+                own.to[i] = working_row(t, t0, i0 + i, n, own);
                 own.from[i] = phase == 0 ? h_before(t, n) : own.to[i] + Cell::source_column[phase] * H_;
             }
             product(b, 0, b.count, own.from.data(), own.to.data(), m, own.packed.data());
@@ -173,7 +177,7 @@ private:
     const bool by_units_;
     const Index chunk_;
     const Sequences sequences_;
-    const Space<R> zeros_, work_;
+    const Space<R> zeros_;
     const int unit_parts_;
     const Each<ForwardWeights<Cell, R>> own_weights_;
     const Each<ForwardWeights<Cell, R>>& weights_;
