@@ -115,7 +115,7 @@ private:
     }
 
     void pack(const ForwardWeights<Cell, R>& weights, int part, int parts) const {
-        weights.pack(H_, a_.weight_ih, a_.weight_hh, a_.bias_ih, a_.bias_hh, part, parts);
+        weights.pack(a_.weight_ih, a_.weight_hh, {a_.bias_ih, a_.bias_hh, H_}, part, parts);
     }
 
     // W_ih x + b for all rows of a chunk.

@@ -7,36 +7,54 @@
 
 namespace bptt::BPTT_SET {
 
+// What a weight matrix's rows start from; either bias may be null. The input's side starts from both, but
+// where a gate's sides stand apart each from its own.
+template <class Cell, class R>
+struct Biases {
+    const R *ih, *hh;
+    Index H;
+
+    R input(Index row) const { return value(ih, row) + (apart(row) ? R(0) : value(hh, row)); }
+    R hidden(Index row) const { return value(hh, row); }
+    bool apart(Index row) const { return sides_apart<Cell>(row / H); }
+
+private:
+    static R value(const R* bias, Index row) { return bias != nullptr ? bias[row] : R(0); }
+};
+
+// Of the gates in one phase, W_hh for some units.
+template <class Cell, class R>
+struct PhaseWeights : PackedWeights<R> {
+    PhaseWeights(int phase, Index H, Range units)
+        : PackedWeights<R>(gate_runs<Cell>(Cell::hh_column, H, units,
+                                           [phase](int gate) { return Cell::phase_of[gate] == phase; }),
+                           H) {}
+
+    BPTT_SHARED void pack(const R* weight_hh, const Biases<Cell, R>& bias, int part, int parts) const {
+        this->pack_transposed(weight_hh, part, parts);
+        this->start_from([&](Index row) { return bias.hidden(row); },
+                         [&](Index row) { return bias.apart(row); }, part, parts);
+    }
+};
+
 // The weights of one part of the units, packed for the forward products.
 template <class Cell, class R>
 struct ForwardWeights {
     Range units;
     PackedWeights<R> ih;
-    struct Phase : PackedWeights<R> {
-        Phase(int phase, Index H, Range units)
-            : PackedWeights<R>(gate_runs<Cell>(Cell::hh_column, phase, H, units), H) {}
-    };
-    Each<Phase> hh;
+    Each<PhaseWeights<Cell, R>> hh;
 
     BPTT_SHARED ForwardWeights(int unit_part, Index D, Index H, int unit_parts)
         : units(units_of<R>(H, unit_part, unit_parts)),
-          ih(gate_runs<Cell>(Cell::ih_column, -1, H, units), D),
+          ih(gate_runs<Cell>(Cell::ih_column, H, units, [](int) { return true; }), D),
           hh(Cell::phases, H, units) {}
 
-    // Packs a share. The input's side starts from both biases; where a gate's sides stand apart each
-    // side from its own. Biases may be null.
-    BPTT_SHARED void pack(Index H, const R* weight_ih, const R* weight_hh, const R* bias_ih, const R* bias_hh,
-                          int part, int parts) const {
-        const auto bias = [](const R* values, Index row) { return values != nullptr ? values[row] : R(0); };
-        const auto apart = [H](Index row) { return sides_apart<Cell>(row / H); };
+    // Packs a share.
+    BPTT_SHARED void pack(const R* weight_ih, const R* weight_hh, const Biases<Cell, R>& bias, int part,
+                          int parts) const {
         ih.pack_transposed(weight_ih, part, parts);
-        ih.start_from(
-            [&](Index row) { return bias(bias_ih, row) + (apart(row) ? R(0) : bias(bias_hh, row)); },
-            [](Index) { return true; }, part, parts);
-        for (int p = 0; p < Cell::phases; ++p) {
-            hh[p].pack_transposed(weight_hh, part, parts);
-            hh[p].start_from([&](Index row) { return bias(bias_hh, row); }, apart, part, parts);
-        }
+        ih.start_from([&](Index row) { return bias.input(row); }, [](Index) { return true; }, part, parts);
+        for (int p = 0; p < Cell::phases; ++p) hh[p].pack(weight_hh, bias, part, parts);
     }
 };
 

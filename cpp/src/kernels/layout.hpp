@@ -212,13 +212,13 @@ struct Runs {
     }
 };
 
-// The gates of one phase (-1: of all) for some units; columns: Cell::ih_column or Cell::hh_column.
-// Neighbours become one run, but not where sides apart begin or end: C starts differently there.
-template <class Cell>
-BPTT_SHARED Runs gate_runs(const int (&columns)[Cell::gates], int phase, Index H, Range units) {
+// The gates that `takes` wants, for some units; columns: Cell::ih_column or Cell::hh_column. Neighbours
+// become one run, but not where sides apart begin or end: C starts differently there.
+template <class Cell, class Takes>
+Runs gate_runs(const int (&columns)[Cell::gates], Index H, Range units, Takes takes) {
     Runs runs;
     for (int g = 0; g < Cell::gates; ++g)
-        if (phase < 0 || Cell::phase_of[g] == phase)
+        if (takes(g))
             runs.add({g * H + units.first, columns[g] * H + units.first, units.count()},
                      g > 0 && sides_apart<Cell>(g) == sides_apart<Cell>(g - 1));
     return runs;

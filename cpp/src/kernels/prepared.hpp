@@ -46,7 +46,7 @@ private:
         Packed(const kernels::WeightArgs<R>& a, int its_count)
             : count(its_count), parts(count, a.D, a.H, count) {
             for (int part = 0; part < count; ++part)
-                parts[part].pack(a.H, a.weight_ih, a.weight_hh, a.bias_ih, a.bias_hh, 0, 1);
+                parts[part].pack(a.weight_ih, a.weight_hh, {a.bias_ih, a.bias_hh, a.H}, 0, 1);
         }
     };
 
