@@ -44,6 +44,8 @@ MAY_INCLUDE = {
     "src/kernels/vector.hpp": ["kernels/common.hpp"],
     "src/kernels/table.hpp": ["bptt/types.hpp"],
     "src/kernels/*": ["kernels/*", "bptt/types.hpp", "memory.hpp", "runtime.hpp"],
+    "src/runtime.cpp": ["bptt/*", "meetings.hpp", "memory.hpp", "runtime.hpp"],
+    "src/meetings.hpp": [],
     "src/arrays.hpp": ["bptt/types.hpp"],
     "src/validate.hpp": ["bptt/*"],
     "src/validate_layers.hpp": ["bptt/*", "validate.hpp"],

@@ -1,11 +1,13 @@
 #include "bptt/runtime.hpp"
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
 
 #include "bptt/version.hpp"
+#include "meetings.hpp"
 #include "memory.hpp"
 #include "runtime.hpp"
 
@@ -49,6 +51,7 @@ std::atomic<int>& thread_limit() {
     return limit;
 }
 
+detail::Meetings meetings;
 std::atomic<bool> team_is_out{false};
 std::atomic<bool> had_a_team{false};
 std::atomic<bool> is_child_of_a_team{false};
@@ -80,6 +83,13 @@ int processors() noexcept {
     static const int count = count_processors();
     return count;
 }
+
+std::int64_t nanoseconds() noexcept {
+    return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+bool may_meet() noexcept { return meetings.may_be(nanoseconds()); }
+void have_met(std::int64_t lost, std::int64_t gain) noexcept { meetings.were(nanoseconds(), lost, gain); }
 
 }  // namespace detail
 

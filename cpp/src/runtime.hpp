@@ -1,6 +1,8 @@
 // What the kernels ask about threads. Defined once in runtime.cpp, for all instruction sets.
 #pragma once
 
+#include <cstdint>
+
 namespace bptt::detail {
 
 // The number of threads a parallel call may use now. 1 while another call has the processors, and in a
@@ -11,5 +13,12 @@ void leave_team() noexcept;
 
 // How many processors this process may run on.
 int processors() noexcept;
+
+// Of a clock that only goes forward.
+std::int64_t nanoseconds() noexcept;
+
+// Whether a call may have its threads meet at every step, and what came of it (meetings.hpp).
+bool may_meet() noexcept;
+void have_met(std::int64_t lost, std::int64_t gain) noexcept;
 
 }  // namespace bptt::detail

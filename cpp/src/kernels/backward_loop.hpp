@@ -32,7 +32,7 @@ struct NoLags {
     explicit NoLags(const Args<R>&) {}
     template <class Cell, class R>
     static Plan plan(const Args<R>& args) {
-        return make_plan<R>(backward_work<Cell>, args.dims, args.lengths, args.threads);
+        return plan_now<R>(backward_work<Cell>, args.dims, args.lengths, args.threads);
     }
     template <class R>
     static Index chunk(const Args<R>& args) {
@@ -82,9 +82,10 @@ public:
     }
 
     BPTT_SHARED void run() {
-        team_.run([this](int thread, Barrier& barrier) {
+        const std::int64_t delay = team_.run([this](int thread, Barrier& barrier) {
             for (Index i = 0; i < parts(); ++i) part(i, thread, barrier);
         });
+        if (by_units_) went(plan_, delay);
     }
 
     // The work in parts, which each thread does in their order: the weights are packed; then of each chunk

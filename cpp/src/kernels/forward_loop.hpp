@@ -29,7 +29,7 @@ public:
           D_(args.dims.D),
           H_(args.dims.H),
           row_(Cell::columns * H_),
-          plan_(make_plan<R>(work, args.dims, args.lengths, args.threads)),
+          plan_(plan_now<R>(work, args.dims, args.lengths, args.threads)),
           team_(plan_.threads),
           threads_(team_.threads()),
           by_units_(plan_.split == Split::units && threads_ > 1),
@@ -46,9 +46,10 @@ public:
     }
 
     BPTT_SHARED void run() {
-        team_.run([this](int thread, Barrier& barrier) {
+        const std::int64_t delay = team_.run([this](int thread, Barrier& barrier) {
             for (Index i = 0; i < parts(); ++i) part(i, thread, barrier);
         });
+        if (by_units_) went(plan_, delay);
     }
 
     // The work in parts, which each thread does in their order: the weights are packed (prepared ones are),

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "kernels/vector.hpp"
+#include "runtime.hpp"
 
 namespace bptt::BPTT_SET {
 
@@ -20,7 +21,8 @@ enum class Split { sequences, units };
 struct Plan {
     Split split;
     int threads;
-    double cycles;  // that it is thought to take
+    double cycles;    // that it is thought to take
+    double gain = 0;  // cycles less than one thread
 };
 
 // What a cell's step is made of; passes: how often backward does the work of forward.
@@ -58,9 +60,10 @@ inline double step_cycles(const StepWork& work, double rows, double units, doubl
     return work.passes * (input + larger(hidden, reading) + rows * (pointwise + kRowCycles));
 }
 
-// lengths: null where all sequences have T steps.
+// lengths: null where all sequences have T steps. may_meet: at every step.
 template <class R>
-BPTT_SHARED Plan make_plan(const StepWork& work, const Dims& dims, const std::int64_t* lengths, int threads) {
+BPTT_SHARED Plan make_plan(const StepWork& work, const Dims& dims, const std::int64_t* lengths, int threads,
+                           bool may_meet = true) {
     Index longest = dims.T, valid = dims.T * dims.N;
     if (lengths != nullptr) {
         longest = valid = 0;
@@ -85,7 +88,7 @@ BPTT_SHARED Plan make_plan(const StepWork& work, const Dims& dims, const std::in
         if (cycles < best.cycles) best = {Split::sequences, p, cycles};
     }
     const Index vectors = ceil_div(dims.H, Vec<R>::size);
-    if (threads > 1 && vectors > 1) {
+    if (threads > 1 && vectors > 1 && may_meet) {
         const int p = static_cast<int>(smaller<Index>(threads, vectors));
         const double units = static_cast<double>(smaller(dims.H, ceil_div(vectors, Index{p}) * Vec<R>::size));
         const double cycles =
@@ -93,7 +96,23 @@ BPTT_SHARED Plan make_plan(const StepWork& work, const Dims& dims, const std::in
         if (cycles < best.cycles) best = {Split::units, p, cycles};
     }
     if (best.threads == 1) best.cycles = alone;
+    best.gain = alone - best.cycles;
     return best;
+}
+
+// The plan that a call follows, as things are (meetings.hpp).
+template <class R>
+Plan plan_now(const StepWork& work, const Dims& dims, const std::int64_t* lengths, int threads) {
+    const Plan plan = make_plan<R>(work, dims, lengths, threads);
+    if (plan.split == Split::units && !detail::may_meet())
+        return make_plan<R>(work, dims, lengths, threads, false);
+    return plan;
+}
+
+// Tells how a call went whose units were split.
+inline void went(const Plan& plan, std::int64_t delay) {
+    constexpr double cycles_per_nanosecond = 3;
+    detail::have_met(delay, static_cast<std::int64_t>(plan.gain / cycles_per_nanosecond));
 }
 
 // Several calls side by side, each by one thread at a time (beside.hpp): how many threads, of which 1 stands

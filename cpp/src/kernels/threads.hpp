@@ -37,10 +37,13 @@ public:
 
     BPTT_INLINE void once() {
         pause();
+        if (spins_++ < most_) return;
 #if !defined(_WIN32)
-        if (++spins_ > most_) sched_yield();
+        sched_yield();
 #endif
     }
+    // From here on others may run meanwhile.
+    BPTT_INLINE bool is_long() const { return spins_ >= most_; }
 
 private:
     static constexpr int kSpins = 100;
@@ -57,6 +60,12 @@ public:
         if (threads_ > 1) meet();
     }
 
+    // How long others waited for one, beyond what takes no longer than to spin: nanoseconds. That of the
+    // first time does not count, when a thread that slept wakes up.
+    std::int64_t delay() const {
+        return __atomic_load_n(&waited_, __ATOMIC_RELAXED) / larger(1, threads_ - 1);
+    }
+
 private:
     // A function of its own, so that a profile tells waiting from work.
     BPTT_SHARED void meet() {
@@ -66,13 +75,20 @@ private:
             __atomic_store_n(&round_, round + 1, __ATOMIC_RELEASE);
             return;
         }
-        for (Wait wait = wait_; __atomic_load_n(&round_, __ATOMIC_ACQUIRE) == round;) wait.once();
+        const auto others_are_missing = [&] { return __atomic_load_n(&round_, __ATOMIC_ACQUIRE) == round; };
+        Wait wait = wait_;
+        while (others_are_missing() && !wait.is_long()) wait.once();
+        if (!others_are_missing()) return;
+        const std::int64_t start = detail::nanoseconds();
+        while (others_are_missing()) wait.once();
+        if (round > 0) __atomic_add_fetch(&waited_, detail::nanoseconds() - start, __ATOMIC_RELAXED);
     }
 
     const int threads_;
     const Wait wait_;
     alignas(64) int arrived_ = 0;
     alignas(64) int round_ = 0;
+    alignas(64) std::int64_t waited_ = 0;  // by all of them
 };
 
 // Within its life, results too small to be normal numbers are zero on this thread (denormals cost a
@@ -119,9 +135,9 @@ public:
 
     int threads() const { return threads_; }
 
-    // body(thread, barrier) on each thread. It must not throw.
+    // body(thread, barrier) on each thread. It must not throw. Returns the barrier's delay.
     template <class Body>
-    void run(Body&& body) const {
+    std::int64_t run(Body&& body) const {
         Barrier barrier(threads_);
 #if defined(_OPENMP)
         if (threads_ > 1) {
@@ -134,11 +150,12 @@ public:
                 body(omp_get_thread_num(), barrier);
             }
             if (dynamic) omp_set_dynamic(dynamic);
-            return;
+            return barrier.delay();
         }
 #endif
         DenormalsAreZero mode;
         body(0, barrier);
+        return 0;
     }
 
 private:
