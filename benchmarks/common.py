@@ -184,7 +184,9 @@ def peak(rows: Iterable[Row]) -> float:
     for row in rows:
         if "flop" in row:
             found.append(row["rates"]["sgemm"])
-            found += [row["flop"] * done / row["times"][name]["median"] for name, done in works(row)]
+            found += [
+                row["flop"] * done / row["times"][name]["median"] for name, done in works(row)
+            ]
     return max(found)
 
 

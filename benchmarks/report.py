@@ -318,24 +318,26 @@ def names_of(rows: Sequence[Row], key: str) -> list[str]:
 
 # ---- pictures ------------------------------------------------------------------------------------
 
+REST = "All else"  # the panel of all that has few rows
 COLOURS = {"rnn": "tab:green", "lstm": "tab:blue", "gru": "tab:orange"}
 
 
 def ratios_picture(rows: Sequence[Row], path: Path) -> None:
     """One point a row; panels for training and inference, and one for all that has few rows."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FormatStrFormatter
+    from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
     rows = [row for row in rows if "ratio" in row and row["benchmark"] != "scaling"]
     panels: dict[str, list[Row]] = {}
     for row in rows:
         title = f"{TITLES[row['benchmark']]}, {count(row['threads'])}"
         large = row["benchmark"] in ("training", "inference")
-        panels.setdefault(title if large else "All else", []).append(row)
+        panels.setdefault(title if large else REST, []).append(row)
+    panels |= {REST: panels.pop(REST)} if REST in panels else {}  # it comes last
     figure = Figure(figsize=(9, 2.6 * max(1, len(panels))), layout="constrained")
     all_axes = figure.subplots(max(1, len(panels)), squeeze=False)[:, 0]
     for axes, (title, some) in zip(all_axes, panels.items(), strict=False):
-        labels = [label(row, title == "All else") for row in some]
+        labels = [label(row, title == REST) for row in some]
         places = list(dict.fromkeys(labels))
         for cell, colour in COLOURS.items():
             mine = [i for i, row in enumerate(some) if row["cell"] == cell]
@@ -344,12 +346,13 @@ def ratios_picture(rows: Sequence[Row], path: Path) -> None:
         axes.axhline(1, color="black", linewidth=1)
         axes.set(yscale="log", ylabel="best peer / bptt")
         axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-        axes.yaxis.set_minor_formatter(FormatStrFormatter("%g"))
+        crowded = max(row["ratio"] for row in some) > 10 * min(row["ratio"] for row in some)
+        axes.yaxis.set_minor_formatter(NullFormatter() if crowded else FormatStrFormatter("%g"))
         axes.tick_params(axis="y", which="both", labelsize=7)
         axes.set_title(title, fontsize=10)
         axes.set_xticks(range(len(places)), places, fontsize=7)
         axes.grid(alpha=0.3, which="both", axis="y")
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path, dpi=110)
 
 
