@@ -13,6 +13,13 @@ constexpr bool is_joint(int gate) {
     return Cell::phase_of[gate] == 0 && !sides_apart<Cell>(gate);
 }
 
+template <class Cell>
+constexpr bool joint_gates_come_first() {
+    for (int g = 1; g < Cell::gates; ++g)
+        if (is_joint<Cell>(g) && Cell::phase_of[g - 1] == 0 && !is_joint<Cell>(g - 1)) return false;
+    return true;
+}
+
 // The gates of the first phase, in panels by the columns of their W_hh. Of a panel there stand one behind the
 // other what its columns start from, a row of W_ih for each of x, and one of W_hh for each of h: both
 // products are one chain that stays in registers, as the loop's two chains are when one's end is the other's
@@ -33,13 +40,7 @@ public:
 
 private:
     static constexpr bool kApart = any_apart<Cell>();
-
-    static constexpr bool joint_ones_come_first() {
-        for (int g = 1; g < Cell::gates; ++g)
-            if (is_joint<Cell>(g) && Cell::phase_of[g - 1] == 0 && !is_joint<Cell>(g - 1)) return false;
-        return true;
-    }
-    static_assert(joint_ones_come_first(), "panels of both sides stand before those of one");
+    static_assert(joint_gates_come_first<Cell>(), "panels of both sides stand before those of one");
 
     JointWeights(const kernels::WeightArgs<R>& a, const Biases<Cell, R>& bias, const PackedWeights<R>& ih,
                  const PackedWeights<R>& hh)
