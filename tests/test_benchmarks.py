@@ -74,6 +74,18 @@ def test_every_row_tells_times_and_shares(result: dict[str, Any]) -> None:
             assert row["ratio"] == min(medians) / row["times"][names[0]]["median"]
 
 
+def test_each_contestant_has_the_work_that_it_does(result: dict[str, Any]) -> None:
+    seen = set()
+    for row in result["rows"]:
+        steps = {name: work * row["T"] for name, work in row.get("work", {}).items()}
+        assert steps.get("bptt, 100 steps", 100) == pytest.approx(100)
+        assert steps.get("bptt, lengths 0", 0) == 0
+        apart = 10 * row["threads"] * row["T"]  # calls in a row on each thread
+        assert steps.get("bptt, calls apart", apart) == apart
+        seen |= steps.keys() & row.get("times", {}).keys()
+    assert {"bptt, 100 steps", "bptt, lengths 0", "bptt, calls apart"} <= seen
+
+
 def test_the_cost_of_lengths_is_told_turn_by_turn(result: dict[str, Any]) -> None:
     for row in result["rows"]:
         assert ("over_share" in row) == (row["benchmark"] == "lengths")
