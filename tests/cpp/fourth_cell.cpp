@@ -1,6 +1,7 @@
 // docs/design.md says what a further cell is: its example, cut out of the page as it is printed there, goes
 // through the loops. y is what the page's formulas say, the gradients are those of y, and threads change
 // nothing.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <string>
@@ -153,7 +154,9 @@ int main() {
     formulas(small, tape);
     differences(small, backward(small, tape, 1));
 
-    for (const Layer& large : {Layer{{300, 1, 16, 80}}, Layer{{60, 9, 16, 40}}}) {  // worth two threads
+    for (const Layer& large : {Layer{{300, 1, 16, 80}}, Layer{{60, 9, 16, 40}}}) {
+        const int threads = make_plan<double>(forward_work<MinimalGated>, large.dims, nullptr, 2).threads;
+        check(threads == 2, "the layer is worth two threads");
         const Tape one = forward(large, 1), two = forward(large, 2);
         check(one.h == two.h && one.gates == two.gates, "two threads make the same tape");
         check(backward(large, one, 1) == backward(large, two, 2), "and the same gradients");
