@@ -119,6 +119,51 @@ BPTT_INLINE void transpose(V<R> (&rows)[Vec<R>::size]) {
     unroll<Vec<R>::size>([&](auto i) { rows[i] = block.packet[i]; });
 }
 
+#if defined(__AVX512F__)
+// Eigen's takes three times as many instructions. First within quarters of 128 bits, 4 x 4 floats or 2 x 2
+// doubles at a time; then the quarters as wholes.
+template <>
+BPTT_INLINE void transpose<float>(__m512 (&rows)[16]) {
+    __m512 quarters[16];  // [4*i + j]: quarter q has column 4*q + j of rows 4*i..4*i+3
+    unroll<4>([&](auto i) BPTT_ALWAYS {
+        const __m512d low = _mm512_castps_pd(_mm512_unpacklo_ps(rows[4 * i], rows[4 * i + 1])),
+                      low_2 = _mm512_castps_pd(_mm512_unpacklo_ps(rows[4 * i + 2], rows[4 * i + 3])),
+                      high = _mm512_castps_pd(_mm512_unpackhi_ps(rows[4 * i], rows[4 * i + 1])),
+                      high_2 = _mm512_castps_pd(_mm512_unpackhi_ps(rows[4 * i + 2], rows[4 * i + 3]));
+        quarters[4 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, low_2));
+        quarters[4 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, low_2));
+        quarters[4 * i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high, high_2));
+        quarters[4 * i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high, high_2));
+    });
+    unroll<4>([&](auto j) BPTT_ALWAYS {
+        const __m512 a = quarters[j], b = quarters[4 + j], c = quarters[8 + j], d = quarters[12 + j];
+        const __m512 even = _mm512_shuffle_f32x4(a, b, 0x88), even_2 = _mm512_shuffle_f32x4(c, d, 0x88),
+                     odd = _mm512_shuffle_f32x4(a, b, 0xdd), odd_2 = _mm512_shuffle_f32x4(c, d, 0xdd);
+        rows[j] = _mm512_shuffle_f32x4(even, even_2, 0x88);
+        rows[4 + j] = _mm512_shuffle_f32x4(odd, odd_2, 0x88);
+        rows[8 + j] = _mm512_shuffle_f32x4(even, even_2, 0xdd);
+        rows[12 + j] = _mm512_shuffle_f32x4(odd, odd_2, 0xdd);
+    });
+}
+template <>
+BPTT_INLINE void transpose<double>(__m512d (&rows)[8]) {
+    __m512d quarters[8];  // [2*i + j]: quarter q has column 2*q + j of rows 2*i and 2*i+1
+    unroll<4>([&](auto i) BPTT_ALWAYS {
+        quarters[2 * i] = _mm512_unpacklo_pd(rows[2 * i], rows[2 * i + 1]);
+        quarters[2 * i + 1] = _mm512_unpackhi_pd(rows[2 * i], rows[2 * i + 1]);
+    });
+    unroll<2>([&](auto j) BPTT_ALWAYS {
+        const __m512d a = quarters[j], b = quarters[2 + j], c = quarters[4 + j], d = quarters[6 + j];
+        const __m512d even = _mm512_shuffle_f64x2(a, b, 0x88), even_2 = _mm512_shuffle_f64x2(c, d, 0x88),
+                      odd = _mm512_shuffle_f64x2(a, b, 0xdd), odd_2 = _mm512_shuffle_f64x2(c, d, 0xdd);
+        rows[j] = _mm512_shuffle_f64x2(even, even_2, 0x88);
+        rows[2 + j] = _mm512_shuffle_f64x2(odd, odd_2, 0x88);
+        rows[4 + j] = _mm512_shuffle_f64x2(even, even_2, 0xdd);
+        rows[6 + j] = _mm512_shuffle_f64x2(odd, odd_2, 0xdd);
+    });
+}
+#endif
+
 // sum += a*b, in the register that sum stands in: left to itself the compiler lets sums change places in an
 // unrolled loop, and copies them back at its end. A macro, as a reference to sum would keep it in memory.
 #if defined(__FMA__) && !defined(__AVX512F__) && defined(__GNUC__)
