@@ -70,7 +70,7 @@ public:
           parts_a_chunk_(ceil_div(chunk_, part_steps_) + 1),
           sequences_(args.dims, args.lengths, args.reverse),
           zeros_(larger(H_, D_)),
-          delta_(chunk_ * rows_ * row_),
+          delta_(chunk_ * rows_ * apart<R>(row_)),
           weights_(by_units_ ? threads_ : 1, H_, by_units_ ? threads_ : 1),
           ih_(column_run(Range{0, D_}), ih_window<Cell>().count * H_),
           sum_count_(sums_of(args)),
@@ -152,11 +152,12 @@ protected:
     // What a thread needs for itself; rows: its own, or where the units are split all of them.
     struct Own {
         BPTT_SET::Rows rows;
-        Space<R> packed{larger(kRowSpace<R>, kColumnSpace<R>)};
+        Space<R> packed;
         Space<const R*> delta, right;
         Space<R*> to;
         Own(int thread, const BackwardLoop& loop)
             : rows(loop.by_units_ ? 0 : thread, loop.sequences_, loop.N_, loop.by_units_ ? 1 : loop.threads_),
+              packed(column_space<R>(loop.row_, loop.lags_.listed(loop.chunk_, loop.N_))),
               delta(loop.lags_.listed(loop.chunk_, loop.N_)),
               right(larger(loop.chunk_ * loop.N_, kGates * loop.H_)),
               to(loop.lags_.listed(loop.chunk_, loop.N_)) {}
@@ -164,7 +165,7 @@ protected:
 
     // row: of gradient; n: its sequence.
     BPTT_INLINE R* delta_row(Index t, Index row) const {
-        return delta_.data() + (t % chunk_ * rows_ + row) * row_;
+        return delta_.data() + (t % chunk_ * rows_ + row) * apart<R>(row_);
     }
     BPTT_INLINE const R* dy_row(Index t, Index n, Index row) const {
         if (a_.dy == nullptr) return zeros_.data();
@@ -252,7 +253,8 @@ protected:
                 return;
             }
         }
-        product(b, 0, b.count, own.delta.data(), own.to.data(), m, own.packed.data());
+        product(b, 0, b.count, own.delta.data(), own.to.data(), m,
+                order_of(t * ceil_div(living.count, kGroupRows) + i0 / kGroupRows));
     }
 
     template <int phase>
@@ -312,8 +314,7 @@ protected:
         });
         const Range mine = share(K, part, parts);
         const Panels<R>& b = ih_.panels();
-        product(b, 0, b.count, own.delta.data() + mine.first, own.to.data() + mine.first, mine.count(),
-                own.packed.data());
+        product(b, 0, b.count, own.delta.data() + mine.first, own.to.data() + mine.first, mine.count());
         for (Index t = t0; t < t1; ++t)
             for (Index i = own.rows.alive(t) + part; i < own.rows.count(); i += parts)
                 fill<R>(a_.dx + (place(t) * N_ + own.rows.at(i)) * D_, D_, R(0));

@@ -19,8 +19,8 @@ inline Runs columns_run(Index count) {
 
 // What a thread needs for itself.
 template <class R>
-struct RowSpace : Space<R> {
-    explicit RowSpace(int) : Space<R>(larger(kRowSpace<R>, kColumnSpace<R>)) {}
+struct ColumnSpace : Space<R> {
+    ColumnSpace(int, Index count) : Space<R>(count) {}
 };
 
 // So much of the panels (to the depth that a product takes at a time) stays in L2 while all rows pass by.
@@ -28,8 +28,7 @@ constexpr Index kPanelBytes = Index{1} << 20;
 
 // Rows of C (M, columns of c) = rows of A (M, K) times some panels.
 template <class R>
-void product_of_rows(const Panels<R>& b, Range panels, const R* a, R* c, Index c_columns, Range rows,
-                     R* space) {
+void product_of_rows(const Panels<R>& b, Range panels, const R* a, R* c, Index c_columns, Range rows) {
     const Index step = kPanelBytes / (larger<Index>(1, smaller(b.K, kDepth)) * kPanel<R> * Index{sizeof(R)});
     for (Index p = panels.first; p < panels.last; p += step)
         for (Index i = rows.first; i < rows.last; i += kGroupRows) {
@@ -40,7 +39,7 @@ void product_of_rows(const Panels<R>& b, Range panels, const R* a, R* c, Index c
                 from[r] = a + (i + r) * b.K;
                 to[r] = c + (i + r) * c_columns;
             }
-            product(b, p, smaller(p + step, panels.last), from, to, m, space);
+            product(b, p, smaller(p + step, panels.last), from, to, m);
         }
 }
 
@@ -58,10 +57,9 @@ void linear_forward(const kernels::LinearArgs<R>& a) {
     const Team team(threads_worth(product_cycles<R>(a.M, a.D, a.V), a.threads));
     const int threads = team.threads();
     const PackedWeights<R> weight(columns_run(a.V), a.D);
-    const Each<RowSpace<R>> space(threads);
     const Panels<R>& b = weight.panels();
     // Many outputs: each thread keeps to the panels that it packed. Few: each takes rows.
-    const bool by_panels = b.count >= 8 * threads || a.M < threads * kTallest;
+    const bool by_panels = b.count >= 8 * threads || a.M < threads * kMostRows;
     team.run([&](int thread, Barrier& barrier) {
         weight.pack_transposed(a.weight, thread, threads);
         weight.start_from([&](Index row) { return a.bias != nullptr ? a.bias[row] : R(0); },
@@ -69,7 +67,7 @@ void linear_forward(const kernels::LinearArgs<R>& a) {
         if (!by_panels) barrier.wait();
         const Range panels = by_panels ? share(b.count, thread, threads) : Range{0, b.count};
         const Range rows = by_panels ? Range{0, a.M} : share(a.M, thread, threads);
-        product_of_rows(b, panels, a.x, a.y, a.V, rows, space[thread].data());
+        product_of_rows(b, panels, a.x, a.y, a.V, rows);
     });
 }
 
@@ -83,7 +81,7 @@ void linear_backward(const kernels::LinearArgs<R>& a) {
     const PackedWeights<R> weight(columns_run(a.D), a.V);
     const RightOperand<R> right(a.D, smaller(a.M, kLinearChunkRows));
     const Space<const R*> weight_rows(a.V);
-    const Each<RowSpace<R>> space(threads);
+    const Each<ColumnSpace<R>> space(threads, column_space<R>(a.V, smaller(a.M, kLinearChunkRows)));
     for (Index v = 0; v < a.V; ++v) weight_rows[v] = a.weight + v * a.D;
     const OuterBlock<R> block{0, a.V, {{&right, a.dweight, a.D, a.dbias}, {}}, 1};
     team.run([&](int thread, Barrier& barrier) {
@@ -103,7 +101,7 @@ void linear_backward(const kernels::LinearArgs<R>& a) {
             // dx of the chunk, while its dy is near.
             const Range mine = share(K, thread, threads);
             product_of_rows(weight.panels(), Range{0, weight.panels().count}, a.dy, a.dx, a.D,
-                            Range{first + mine.first, first + mine.last}, space[thread].data());
+                            Range{first + mine.first, first + mine.last});
             barrier.wait();  // the next chunk writes over the operand
         }
     });

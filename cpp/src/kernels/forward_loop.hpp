@@ -29,6 +29,7 @@ public:
           D_(args.dims.D),
           H_(args.dims.H),
           row_(Cell::columns * H_),
+          own_row_(apart<R>(row_)),
           plan_(plan_now<R>(work, args.dims, args.lengths, args.threads)),
           team_(plan_.threads),
           threads_(team_.threads()),
@@ -79,12 +80,11 @@ private:
     struct Own {
         Rows rows;
         Space<R> work;
-        Space<R> packed{kRowSpace<R>};
         Space<const R*> from;
         Space<R*> to;
         Own(int thread, const ForwardLoop& loop)
             : rows(loop.by_units_ ? 0 : thread, loop.sequences_, loop.N_, loop.by_units_ ? 1 : loop.threads_),
-              work(loop.a_.gates != nullptr ? 0 : loop.chunk_ * rows.count() * loop.row_),
+              work(loop.a_.gates != nullptr ? 0 : loop.chunk_ * rows.count() * loop.own_row_),
               from(loop.chunk_ * rows.count()),
               to(loop.chunk_ * rows.count()) {}
     };
@@ -99,7 +99,7 @@ private:
     BPTT_INLINE R* working_row(Index t, Index t0, Index i, Index n, const Own& own) const {
         if (a_.gates != nullptr) return a_.gates + (place(t) * N_ + n) * row_;
         const Own& whose = Cell::phases > 1 && by_units_ ? own_[0] : own;
-        return whose.work.data() + ((t - t0) * whose.rows.count() + i) * row_;
+        return whose.work.data() + ((t - t0) * whose.rows.count() + i) * own_row_;
     }
     BPTT_INLINE Index place(Index t) const { return sequences_.place(t); }
     BPTT_INLINE R* h(Index slot, Index n) const { return a_.h + (slot * N_ + n) * H_; }
@@ -131,7 +131,7 @@ private:
             }
         }
         const Panels<R>& b = weights.ih.panels();
-        product(b, 0, b.count, own.from.data(), own.to.data(), m, own.packed.data());
+        product(b, 0, b.count, own.from.data(), own.to.data(), m);
     }
 
     template <int phase>
@@ -146,7 +146,8 @@ private:
                 own.to[i] = working_row(t, t0, i0 + i, n, own);
                 own.from[i] = phase == 0 ? h_before(t, n) : own.to[i] + Cell::source_column[phase] * H_;
             }
-            product(b, 0, b.count, own.from.data(), own.to.data(), m, own.packed.data());
+            product(b, 0, b.count, own.from.data(), own.to.data(), m,
+                    order_of(t * ceil_div(living.count, kGroupRows) + i0 / kGroupRows));
             for (Index i = 0; i < m; ++i) pointwise<phase>(t, living.at(i0 + i), own.to[i], weights.units);
         }
         if (by_units_) barrier.wait();
@@ -171,7 +172,7 @@ private:
     }
 
     const kernels::ForwardArgs<R>& a_;
-    const Index T_, N_, D_, H_, row_;
+    const Index T_, N_, D_, H_, row_, own_row_;
     const Plan plan_;
     const Team team_;
     const int threads_;

@@ -196,7 +196,7 @@ private:
                 own.to[i] = a_.dx + (lags_.entry(t) * rows_ + row) * D_;
             }
             const Panels<R>& b = ih_.panels();
-            product(b, 0, b.count, own.delta.data(), own.to.data(), m, own.packed.data());
+            product(b, 0, b.count, own.delta.data(), own.to.data(), m);
         }
     }
 

@@ -66,8 +66,11 @@ struct OuterBlock {
 // Tiles whose columns of delta are packed together: a row's columns lie in a line or two, and a panel of the
 // right operand serves them all while it is near.
 constexpr Index kColumnGroup = 8;
+// Elements that outer_sum needs for them, of at most so many columns of K rows.
 template <class R>
-constexpr Index kColumnSpace = kColumnGroup * kDepth * kPack<R>;
+constexpr Index column_space(Index columns, Index K) {
+    return smaller<Index>(kColumnGroup, ceil_div(columns, kTallest)) * smaller(kDepth, K) * kPack<R>;
+}
 
 // The sum over k of a vector of packed[k], in four interleaved chains.
 template <class R>
@@ -144,7 +147,7 @@ void outer_group(const OuterBlock<R>& block, Range tiles_of_group, Range mine, c
 }
 
 // This thread's share of all blocks for a chunk of K rows, after the operands were packed. into: fresh for
-// the first chunk, sum for the others. space: kColumnSpace elements.
+// the first chunk, sum for the others. space: column_space of the widest block.
 template <class R>
 BPTT_SHARED void outer_sum(const OuterBlock<R>* blocks, int count, const R* const* delta, Index K, int thread,
                            int threads, R* space, Into into) {

@@ -1,9 +1,9 @@
 // THE packed tile, and the products made of it.
 //
 // Every product is C[i][j] (+)= sum over k of A[i][k] * B[k][j]. B stands packed in panels of two
-// vectors: panel p holds B[k][its columns] for k = 0, 1, ...; A is read by rows or, for tall tiles, packed
-// so that one k's values of all rows of the tile stand together. Each element of C is one chain of
-// fused multiply-adds in the order of k, whatever the tile: so the bits depend neither on how rows
+// vectors: panel p holds B[k][its columns] for k = 0, 1, ...; A is read where its rows stand or, where it is
+// transposed, packed so that one k's values of all rows of the tile stand together. Each element of C is one
+// chain of fused multiply-adds in the order of k, whatever the tile: so the bits depend neither on how rows
 // are grouped nor on the number of threads.
 #pragma once
 
@@ -11,16 +11,18 @@
 
 namespace bptt::BPTT_SET {
 
-// The tallest tile that keeps its accumulators in registers: with 32 of them 14 rows x 2 vectors, with
-// 16 of them 6 x 2. Low tiles are read straight from the rows and are wider instead.
+// The tallest tile of two vectors. A packed one may have as many rows as keep their sums in registers, with
+// 32 of them 14, with 16 of them 6. One that reads its rows where they stand needs an address for each as
+// well: 8 of them, whose sums are enough to keep the multipliers busy, and cheaper than to pack 14. Low tiles
+// are wider instead.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kTallest = 14;
-constexpr int kTallestDirect = 6;
+constexpr int kMostRows = 8;
 constexpr int widest(int rows) { return rows == 1 ? 16 : rows <= 3 ? 8 : rows <= 6 ? 4 : 2; }
 constexpr int kMostOfOneRow = 16;
 #else
 constexpr int kTallest = 6;
-constexpr int kTallestDirect = 6;
+constexpr int kMostRows = 6;
 constexpr int widest(int rows) { return rows == 1 ? 8 : rows <= 3 ? 4 : 2; }
 constexpr int kMostOfOneRow = 12;
 #endif
@@ -45,18 +47,17 @@ constexpr int round_of(int rows, int wide) {
     return rows > 1 && rows * wide + (rows < wide ? rows : wide) + 1 < 16 ? kRound : 1;
 }
 
-// How many k a tile of 14 rows reads ahead in its panel: weights larger than L2 come from farther away.
+// How many k a packed tile reads ahead in its panel.
 constexpr Index kAhead = 10;
 
-// Tiles of 6 rows have no room for that in every k. Many of them share a panel, and each asks for its part of
-// the next one instead, some lines at every block of kBlock k.
-constexpr bool kFetches = kTallest == kTallestDirect;
+// Other tiles have no room for that in every k. Many of them share a panel, and each asks for its part of
+// the next one instead, some lines at every block of kBlock k: weights larger than L2 come from farther away.
 constexpr Index kBlock = 64;
 
 constexpr Index kNearBytes = Index{256} << 10;  // panels of so many bytes stay in L2 by themselves
 
-// How many k a product goes through before it starts on the next panel.
-constexpr Index kDepth = 512;
+// How many k a product goes through before it starts on the next panel: a group's rows of so many stay in L2.
+constexpr Index kDepth = kMostRows == 8 ? 1024 : 512;
 
 template <class R>
 constexpr int kPanel = 2 * Vec<R>::size;  // columns of a panel
@@ -92,7 +93,7 @@ struct Fetch {
     template <class R>
     BPTT_INLINE static Fetch part(const Panels<R>& b, Index p, Index count, Index k0, Index tiles) {
         constexpr Index k_bytes = kPanel<R> * static_cast<Index>(sizeof(R));
-        if (!kFetches || tiles == 1 || count * b.K * k_bytes <= kNearBytes) return {};
+        if (tiles == 1 || count * b.K * k_bytes <= kNearBytes) return {};
         return {reinterpret_cast<const char*>(b.at(p) + k0 * kPanel<R>),
                 ceil_div(kBlock * k_bytes / kLine, tiles)};
     }
@@ -258,7 +259,7 @@ BPTT_SHARED void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* c
                         BPTT_UNROLL (v, wide) BPTT_ACCUMULATE(sum[i][v], left, rights[v]);
                     }
                 }
-                if constexpr (M > kTallestDirect)
+                if constexpr (packed && M > kMostRows)
                     BPTT_UNROLL (v, wide) ahead(from + (kAhead + further) * kPanel<R> + v * W);
             }
             from += at_once * kPanel<R>;
@@ -306,7 +307,7 @@ BPTT_INLINE void tiles_of_width(const Panels<R>& b, Index& p, Index last, Index 
                 tile<R, M, 1, packed>(b, p, k0, K, a, c, into);
                 continue;
             }
-            if constexpr (kFetches && !packed && M + 1 >= kTallest) {
+            if constexpr (!packed && M + 1 >= kMostRows) {
                 if (fetch.lines > 0) {
                     tile<R, M, 2, packed, true>(b, p, k0, K, a, c, into, fetch);
                     continue;
@@ -318,7 +319,7 @@ BPTT_INLINE void tiles_of_width(const Panels<R>& b, Index& p, Index last, Index 
 }
 
 // Packed tiles are tall, or have a panel at a time: none is wide.
-template <class R, bool packed, int M = packed ? kTallest : kTallestDirect>
+template <class R, bool packed, int M = packed ? kTallest : kMostRows>
 BPTT_INLINE void tiles(int rows, const Panels<R>& b, Index first, Index last, Index k0, Index K,
                        const R* const* a, R* const* c, Into into, Fetch fetch = {}) {
     if constexpr (M >= 1) {
@@ -335,46 +336,51 @@ BPTT_INLINE void tiles(int rows, const Panels<R>& b, Index first, Index last, In
 
 // ---- the product of rows -------------------------------------------------------------------------
 
-// Room for the packed rows of one group.
-constexpr int kGroup = kTallest > kTallestDirect ? 8 : 24;  // tiles
-constexpr Index kGroupRows = kGroup * kTallest;  // rows: weights larger than L2 come as seldom as may be
-template <class R>
-constexpr Index kRowSpace = kTallest > kTallestDirect ? kGroup * kDepth * kPack<R> : 0;
+// Tiles that a panel is used for while it is near.
+constexpr int kGroup = kMostRows == 8 ? 18 : 24;
+constexpr Index kGroupRows = kGroup * kMostRows;  // rows: weights larger than L2 come as seldom as may be
 
-// C rows c[0..m-1] (+)= A rows a[0..m-1] times panels first..last-1. space: kRowSpace elements.
+// In which order a product takes its panels. Of weights that are larger than a cache, read again and again in
+// one order, nothing stays there until its turn comes; there and back, what was read last comes first.
+enum class Order { up, down };
+BPTT_INLINE Order order_of(Index turn) { return turn % 2 == 0 ? Order::up : Order::down; }
+
+// How many panels one tile after the other goes through all k of. All, if they stay near; else a widest
+// tile's, or fewer where these would drive out each other before the product turns round.
+constexpr Index kTurnBytes = Index{256} << 10;
+BPTT_INLINE Index panels_on_end(Index rows, Index count, Index panel_bytes) {
+    if (count * panel_bytes <= kNearBytes) return count;
+    const Index most = widest(static_cast<int>(rows)) / 2, least = smaller<Index>(most, 2);
+    return larger(least, smaller(most, kTurnBytes / panel_bytes));
+}
+
+// C rows c[0..m-1] (+)= A rows a[0..m-1] times panels first..last-1.
 template <class R>
 BPTT_SHARED void product(const Panels<R>& b, Index first, Index last, const R* const* a, R* const* c, Index m,
-                         R* space) {
+                         Order order = Order::up) {
     if (m == 0 || first == last) return;
-    const Index tile_count = ceil_div(m, kTallest);
+    const Index tile_count = ceil_div(m, kMostRows), count = last - first;
+    // A single tile's rows stay near however long they are.
+    const Index depth = tile_count > 1 ? kDepth : larger<Index>(1, b.K);
     for (Index t0 = 0; t0 < tile_count; t0 += kGroup) {
-        const int group = static_cast<int>(smaller<Index>(kGroup, tile_count - t0));
+        const Index group = smaller<Index>(kGroup, tile_count - t0);
+        const Index step = group > 1 ? 1 : panels_on_end(m, count, b.K * kPanel<R> * Index{sizeof(R)});
+        const Index steps = step == count ? 1 : ceil_div(count, step);
         // Depths first..: an empty sum (K = 0) still writes what C starts from.
-        for (Index k0 = 0; k0 == 0 || k0 < b.K; k0 += kDepth) {
-            const Index K = smaller(kDepth, b.K - k0);
-            for (int t = 0; t < group; ++t) {
-                const Range rows = share(m, t0 + t, tile_count);
-                if (kTallest > kTallestDirect && rows.count() > kTallestDirect)
-                    pack_rows<R, kPack<R>>(a + rows.first, static_cast<int>(rows.count()), k0, K,
-                                           space + t * kDepth * kPack<R>);
-            }
-            // A panel is used for all rows of the group while it is near.
-            const Index step = group == 1 ? last - first : 1;
-            for (Index p = first; p < last; p += step) {
-                const Index p_last = smaller(p + step, last);
+        for (Index k0 = 0; k0 == 0 || k0 < b.K; k0 += depth) {
+            const Index K = smaller(depth, b.K - k0);
+            const auto begin_of = [&](Index i) BPTT_ALWAYS {
+                return first + (order == Order::up ? i : steps - 1 - i) * step;
+            };
+            for (Index i = 0; i < steps; ++i) {
+                const Index p = begin_of(i), p_last = smaller(p + step, last);
                 Fetch fetch;
-                if (p_last < last) fetch = Fetch::part(b, p_last, last - first, k0, group);
-                for (int t = 0; t < group; ++t) {
+                if (i + 1 < steps) fetch = Fetch::part(b, begin_of(i + 1), count, k0, group);
+                for (Index t = 0; t < group; ++t) {
                     const Range rows = share(m, t0 + t, tile_count);
-                    const int count = static_cast<int>(rows.count());
-                    if (kTallest > kTallestDirect && count > kTallestDirect) {
-                        const R* packed = space + t * kDepth * kPack<R>;
-                        tiles<R, true>(count, b, p, p_last, k0, K, &packed, c + rows.first, Into::chain);
-                    } else {
-                        tiles<R, false>(count, b, p, p_last, k0, K, a + rows.first, c + rows.first,
-                                        Into::chain, fetch);
-                        fetch.next_tile(K);
-                    }
+                    tiles<R, false>(static_cast<int>(rows.count()), b, p, p_last, k0, K, a + rows.first,
+                                    c + rows.first, Into::chain, fetch);
+                    fetch.next_tile(K);
                 }
             }
         }

@@ -28,6 +28,14 @@ private:
     E* data_ = nullptr;
 };
 
+// From one row to the next, of `length` elements each: not a multiple of 1 KB, or the same columns of several
+// rows, which a tile takes, would all belong to the same few sets of the nearest cache.
+template <class R>
+constexpr Index apart(Index length) {
+    constexpr Index line = 64 / static_cast<Index>(sizeof(R)), few_sets = 16 * line;
+    return length % few_sets == 0 ? length + line : length;
+}
+
 // `count` objects, each made from its number and the same rest. A single one, as there often is, stands here.
 template <class T>
 class Each {

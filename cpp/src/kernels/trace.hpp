@@ -24,7 +24,7 @@ public:
 
     // In place of outer_sum: dW of a chunk, which is added to what is there, |dW(t)| of each step, and where
     // asked for the steps' shares and delta. delta: the K rows of the chunk; rows: room for as many; space:
-    // kColumnSpace elements.
+    // that of outer_sum.
     BPTT_SHARED void sum_by_step(Index t0, Index t1, Index K, const R** delta, const R** rows, R* space,
                                  int thread, Barrier& barrier) const {
         const StepNorms<R>& steps = steps_[0];
