@@ -16,6 +16,9 @@ namespace bptt::BPTT_SET {
 constexpr Index kForwardChunkBytes = Index{512} << 10;  // of working rows: L2 often holds as much
 constexpr Index kForwardChunkRows = 128;
 
+// Of all rows together, that go through the first half of the cell's pass before they go through the second.
+constexpr Index kVectorsAtOnce = 32;
+
 template <class Cell, class R>
 class ForwardLoop {
 public:
@@ -38,6 +41,7 @@ public:
           sequences_(args.dims, args.lengths, args.reverse),
           zeros_(H_),
           unit_parts_(by_units_ ? threads_ : 1),
+          rows_at_once_(larger<Index>(1, kVectorsAtOnce * Vec<R>::size * unit_parts_ / H_)),
           own_weights_(args.prepared != nullptr ? 0 : unit_parts_, D_, H_, unit_parts_),
           weights_(args.prepared != nullptr
                        ? static_cast<Prepared<Cell, R>*>(args.prepared)->in_parts(unit_parts_)
@@ -148,19 +152,31 @@ private:
             }
             product(b, 0, b.count, own.from.data(), own.to.data(), m,
                     order_of(t * ceil_div(living.count, kGroupRows) + i0 / kGroupRows));
-            for (Index i = 0; i < m; ++i) pointwise<phase>(t, living.at(i0 + i), own.to[i], weights.units);
+            for (Index i = 0; i < m; i += rows_at_once_) {
+                const Range some{i0 + i, i0 + smaller(i + rows_at_once_, m)};
+                for (Index k = some.first; k < some.last; ++k)
+                    gates<phase>(t, living.at(k), own.to[k - i0], weights.units);
+                if constexpr (phase + 1 == Cell::phases)
+                    for (Index k = some.first; k < some.last; ++k)
+                        output(t, living.at(k), own.to[k - i0], weights.units);
+            }
         }
         if (by_units_) barrier.wait();
         if constexpr (phase + 1 < Cell::phases) step<phase + 1>(t, t0, weights, own, barrier);
     }
 
     template <int phase>
-    BPTT_INLINE void pointwise(Index t, Index n, R* row, Range units) const {
+    BPTT_INLINE void gates(Index t, Index n, R* row, Range units) const {
         const R* const h_prev = h_before(t, n);
-        const Index after = sequences_.slot_after(t);
-        forward_pointwise<Cell, phase>(a_.cell, H_, units, a_.gates != nullptr, row, h_prev,
-                                       Cell::has_c ? c_before(t, n) : h_prev, h(after, n),
-                                       Cell::has_c ? c(after, n) : nullptr);
+        forward_gates<Cell, phase>(a_.cell, H_, units, a_.gates != nullptr, row, h_prev,
+                                   Cell::has_c ? c_before(t, n) : h_prev, c_after(t, n));
+    }
+    BPTT_INLINE void output(Index t, Index n, R* row, Range units) const {
+        forward_output<Cell>(a_.cell, H_, units, a_.gates != nullptr, row, h_before(t, n),
+                             h(sequences_.slot_after(t), n), c_after(t, n));
+    }
+    BPTT_INLINE R* c_after(Index t, Index n) const {
+        return Cell::has_c ? c(sequences_.slot_after(t), n) : nullptr;
     }
 
     // Beyond a sequence's end y is zero.
@@ -181,6 +197,7 @@ private:
     const Sequences sequences_;
     const Space<R> zeros_;
     const int unit_parts_;
+    const Index rows_at_once_;
     const Each<ForwardWeights<Cell, R>> own_weights_;
     const Each<ForwardWeights<Cell, R>>& weights_;
     const Each<Own> own_;

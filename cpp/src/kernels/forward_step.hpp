@@ -58,19 +58,21 @@ struct ForwardWeights {
     }
 };
 
-// The cell's pass of one phase over the units of one row; keep: the row is a tape's. h_next may be h_prev,
-// and c_next c_prev.
+// The cell's pass over the units of one row after the product of a phase. keep: the row is a tape's. h_next
+// may be h_prev, and c_next c_prev.
 //
-// Where h waits for gates, the two are a chain of activations: h is made in a loop of its own, so that the
-// processor has several vectors of each under way.
+// It is in two halves, the second of them in the last phase: gates (and c), then h of them. Where h waits for
+// gates the two are a chain of activations; in loops of their own the processor has several vectors of each
+// under way, or several rows.
 template <class Cell, int phase, class R>
-BPTT_INLINE void forward_pointwise(bptt::Cell which, Index H, Range units, bool keep, R* row, const R* h_prev,
-                                   const R* c_prev, R* h_next, R* c_next) {
-    constexpr bool last = phase + 1 == Cell::phases;
-    static_assert(!last || !Cell::has_c || Cell::writes[phase] != 0, "who makes c?");
-    Cell::choose(which, [&](auto its) BPTT_ALWAYS {
-        using Its = decltype(its);
-        if constexpr (constexpr unsigned writes = Cell::writes[phase]; writes != 0)
+BPTT_INLINE void forward_gates(bptt::Cell which, Index H, Range units, bool keep, R* row, const R* h_prev,
+                               const R* c_prev, R* c_next) {
+    constexpr bool makes_c = phase + 1 == Cell::phases && Cell::has_c;
+    constexpr unsigned writes = Cell::writes[phase];
+    static_assert(!makes_c || writes != 0, "who makes c?");
+    if constexpr (writes != 0)
+        Cell::choose(which, [&](auto its) BPTT_ALWAYS {
+            using Its = decltype(its);
             for_each_vector<R>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
                 Lanes<R> a[Cell::columns], c_now;
                 unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { a[i] = get(row + i * H); });
@@ -80,20 +82,53 @@ BPTT_INLINE void forward_pointwise(bptt::Cell which, Index H, Range units, bool 
                     if constexpr ((writes >> i & 1u) != 0)
                         if (keep || (Cell::read_again >> i & 1u) != 0) put(row + i * H, a[i]);
                 });
-                if constexpr (last && Cell::has_c) put(c_next, c_now);
+                if constexpr (makes_c) put(c_next, c_now);
             });
-        if constexpr (last)
-            for_each_vector<R>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
-                Lanes<R> a[Cell::columns];
-                unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { a[i] = get(row + i * H); });
-                const Lanes<R> h_old = get(h_prev);
-                const Lanes<R> h_now = Its::output(a, h_old, Cell::has_c ? get(c_next) : h_old);
-                unroll<Cell::columns>([&](auto i) BPTT_ALWAYS {
-                    if constexpr ((Cell::output_writes >> i & 1u) != 0)
-                        if (keep) put(row + i * H, a[i]);
-                });
-                put(h_next, h_now);
+        });
+}
+
+template <class Cell, class R>
+BPTT_INLINE void forward_output(bptt::Cell which, Index H, Range units, bool keep, R* row, const R* h_prev,
+                                R* h_next, const R* c_next) {
+    Cell::choose(which, [&](auto its) BPTT_ALWAYS {
+        using Its = decltype(its);
+        for_each_vector<R>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
+            Lanes<R> a[Cell::columns];
+            unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { a[i] = get(row + i * H); });
+            const Lanes<R> h_old = get(h_prev);
+            const Lanes<R> h_now = Its::output(a, h_old, Cell::has_c ? get(c_next) : h_old);
+            unroll<Cell::columns>([&](auto i) BPTT_ALWAYS {
+                if constexpr ((Cell::output_writes >> i & 1u) != 0)
+                    if (keep) put(row + i * H, a[i]);
             });
+            put(h_next, h_now);
+        });
+    });
+}
+
+// Both halves of a row that is nobody's tape. One vector or two have them at once: nothing then goes through
+// memory in between, which is a part of the way from one step to the next where there is a single row.
+template <class Cell, int phase, class R>
+BPTT_INLINE void forward_pointwise(bptt::Cell which, Index H, R* row, const R* h_prev, const R* c_prev,
+                                   R* h_next, R* c_next) {
+    constexpr bool last = phase + 1 == Cell::phases;
+    const Range all_units{0, H};
+    if (!last || Cell::writes[phase] == 0 || H > 2 * Vec<R>::size) {
+        forward_gates<Cell, phase>(which, H, all_units, false, row, h_prev, c_prev, c_next);
+        if constexpr (last) forward_output<Cell>(which, H, all_units, false, row, h_prev, h_next, c_next);
+        return;
+    }
+    Cell::choose(which, [&](auto its) BPTT_ALWAYS {
+        using Its = decltype(its);
+        for_each_vector<R>(all_units, [&](int, auto get, auto put) BPTT_ALWAYS {
+            Lanes<R> a[Cell::columns], c_now;
+            unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { a[i] = get(row + i * H); });
+            const Lanes<R> h_old = get(h_prev);
+            Its::template forward<phase>(a, h_old, Cell::has_c ? get(c_prev) : h_old, c_now);
+            const Lanes<R> h_now = Its::output(a, h_old, Cell::has_c ? c_now : h_old);
+            if constexpr (Cell::has_c) put(c_next, c_now);
+            put(h_next, h_now);
+        });
     });
 }
 

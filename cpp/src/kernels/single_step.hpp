@@ -86,7 +86,7 @@ void single_step(const kernels::StepArgs<R>& a) {
                     }
                 }
             });
-            forward_pointwise<Cell, p>(a.cell, H, Range{0, H}, false, row, h, c, a.h_next + n * H,
+            forward_pointwise<Cell, p>(a.cell, H, row, h, c, a.h_next + n * H,
                                        Cell::has_c ? a.c_next + n * H : nullptr);
         });
     }

@@ -116,7 +116,7 @@ public:
         unroll<Cell::phases>([&](auto phase) {
             constexpr int p = decltype(phase)::value;
             if constexpr (p > 0) times(later_[p - 1].panels(), row + Cell::source_column[p] * H_, row);
-            forward_pointwise<Cell, p>(cell_, H_, Range{0, H_}, false, row, h, Cell::has_c ? c : h, h, c);
+            forward_pointwise<Cell, p>(cell_, H_, row, h, Cell::has_c ? c : h, h, c);
         });
     }
 
