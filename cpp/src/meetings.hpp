@@ -1,4 +1,4 @@
-// Whether threads may meet at every step.
+// Whether threads may meet at every step, and what that costs.
 #pragma once
 
 #include <algorithm>
@@ -30,6 +30,42 @@ public:
 
 private:
     std::atomic<std::int64_t> next_{INT64_MIN}, pause_{0};
+};
+
+// What it costs that threads meet once. Between two hardware threads of one core it is fifty nanoseconds,
+// between cores that share no cache it is three hundred, and on a machine that is itself a program's it
+// changes as threads are moved from core to core. So it is measured, again when the last time is a while ago.
+// Until then it is what it mostly is.
+class Prices {
+public:
+    static constexpr std::int64_t kUsual = 100, kLasts = 50'000'000;  // nanoseconds
+
+    bool is_unknown(std::int64_t now, int threads) const {
+        return now >= of_[kind(threads)].until.load(std::memory_order_relaxed);
+    }
+    std::int64_t of(int threads) const { return of_[kind(threads)].price.load(std::memory_order_relaxed); }
+
+    // price: 0 where it could not be measured.
+    void are(std::int64_t now, int threads, std::int64_t price) {
+        Price& its = of_[kind(threads)];
+        if (price > 0) its.price.store(price, std::memory_order_relaxed);
+        its.until.store(now + kLasts, std::memory_order_relaxed);
+    }
+
+private:
+    struct Price {
+        std::atomic<std::int64_t> price{kUsual}, until{INT64_MIN};
+    };
+
+    // 2 threads, up to 4, up to 8, ...: more of them take longer, but not by one.
+    static int kind(int threads) {
+        int kind = 0;
+        while (kind + 1 < kKinds && threads > 2 << kind) ++kind;
+        return kind;
+    }
+
+    static constexpr int kKinds = 8;
+    Price of_[kKinds];
 };
 
 }  // namespace bptt::detail

@@ -52,6 +52,8 @@ std::atomic<int>& thread_limit() {
 }
 
 detail::Meetings meetings;
+detail::Prices prices;
+thread_local bool most_memory = false;
 std::atomic<bool> team_is_out{false};
 std::atomic<bool> had_a_team{false};
 std::atomic<bool> is_child_of_a_team{false};
@@ -90,6 +92,11 @@ std::int64_t nanoseconds() noexcept {
 
 bool may_meet() noexcept { return meetings.may_be(nanoseconds()); }
 void have_met(std::int64_t lost, std::int64_t gain) noexcept { meetings.were(nanoseconds(), lost, gain); }
+bool meeting_is_unknown(int threads) noexcept { return prices.is_unknown(nanoseconds(), threads); }
+void meeting_takes(int threads, std::int64_t price) noexcept { prices.are(nanoseconds(), threads, price); }
+std::int64_t meeting(int threads) noexcept { return prices.of(threads); }
+
+bool spends_most_memory() noexcept { return most_memory; }
 
 }  // namespace detail
 
@@ -103,5 +110,7 @@ void set_num_threads(Index threads) {
 }
 
 Index get_num_threads() { return thread_limit().load(); }
+
+void spend_most_memory(bool on) { most_memory = on; }
 
 }  // namespace bptt

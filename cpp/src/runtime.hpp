@@ -20,5 +20,12 @@ std::int64_t nanoseconds() noexcept;
 // Whether a call may have its threads meet at every step, and what came of it (meetings.hpp).
 bool may_meet() noexcept;
 void have_met(std::int64_t lost, std::int64_t gain) noexcept;
+// How long so many threads take to meet, in nanoseconds, and whether that is to be measured (again).
+bool meeting_is_unknown(int threads) noexcept;
+void meeting_takes(int threads, std::int64_t nanoseconds) noexcept;
+std::int64_t meeting(int threads) noexcept;
+
+// Whether this thread's calls are to take the most memory that they may.
+bool spends_most_memory() noexcept;
 
 }  // namespace bptt::detail

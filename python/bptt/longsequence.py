@@ -244,6 +244,7 @@ def _probe(
     needs = _Needs([], [], 0)
     collecting = gc.isenabled()
     gc.disable()  # what it frees would count as memory that a piece did not take
+    _core.spend_most_memory(True)  # longer pieces may be worth more threads
     try:
         for steps in (1, 2, 8, 32, 128, 512):
             if steps > 2 and (8 * steps > len(x) or needs.segment(steps) > budget):
@@ -264,6 +265,7 @@ def _probe(
             del found, tape, dy
             needs = _Needs([*needs.steps, steps], [*needs.bytes, its_bytes], each)
     finally:
+        _core.spend_most_memory(False)
         if collecting:
             gc.enable()
     return needs, drew

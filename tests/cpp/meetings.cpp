@@ -7,13 +7,13 @@
 #include <string>
 #include <thread>
 
-#include "kernels/plan.hpp"
-#include "kernels/threads.hpp"
+#include "kernels/plan_now.hpp"
 
 namespace {
 
 using namespace bptt::tested;
 using bptt::detail::Meetings;
+using bptt::detail::Prices;
 
 int failures = 0;
 
@@ -75,22 +75,56 @@ void delays() {
     check(alone.delay() == 0, "one thread waits for nobody");
 }
 
-// A small layer of one sequence: worth it for two threads, but not where they may not meet.
+// A price is of a number of threads and holds for a while, also where it could not be measured.
+void prices() {
+    Prices prices;
+    check(prices.is_unknown(0, 2) && prices.of(2) == Prices::kUsual, "at first it is what it mostly is");
+    prices.are(0, 2, 60);
+    check(prices.of(2) == 60 && !prices.is_unknown(Prices::kLasts - 1, 2), "what was measured is believed");
+    check(prices.is_unknown(Prices::kLasts, 2), "for a while");
+    check(prices.is_unknown(0, 3) && prices.of(3) == Prices::kUsual, "of so many threads");
+    prices.are(0, 3, 80);
+    check(prices.of(4) == 80 && prices.of(5) == Prices::kUsual && prices.of(2) == 60, "or nearly so many");
+    prices.are(0, 2, 0);
+    check(prices.of(2) == 60 && !prices.is_unknown(Prices::kLasts - 1, 2),
+          "nothing measured changes nothing");
+    prices.are(0, 1 << 20, 500);
+    check(prices.of(1 << 10) == 500 && prices.of(2) == 60, "very many are alike");
+}
+
+// Some threads meet for it. Where the team is out there are none.
+void measurement() {
+    const std::int64_t alone = measure_meeting(2);
+    check(alone > 0, "two threads need some time to meet");
+    const Team team(2);
+    check(team.threads() < 2 || measure_meeting(2) == 0,
+          "without a second thread there is nothing to measure");
+}
+
+// A small layer of one sequence: worth it for two threads, but not where it is dear to meet.
 void plans() {
     const bptt::Dims dims{1000, 1, 64, 128};
     const StepWork lstm{4, 4, 1, 1};
     const Plan meets = make_plan<float>(lstm, dims, nullptr, 2),
-               not_so = make_plan<float>(lstm, dims, nullptr, 2, false);
+               not_so = make_plan<float>(lstm, dims, nullptr, 2, kNever),
+               dear = make_plan<float>(lstm, dims, nullptr, 2, 20 * kUsualMeeting);
     check(meets.split == Split::units && meets.threads == 2 && meets.gain > 0, "its units are split");
     check(not_so.threads == 1 && not_so.gain == 0, "one thread has it for itself");
     check(meets.gain == not_so.cycles - meets.cycles, "the gain is over one thread");
+    check(dear.threads == 1, "so it has where meetings are dear");
 
+    const auto is_met = [](std::int64_t price) { bptt::detail::meeting_takes(2, price); };
+    is_met(20);
     check(plan_now<float>(lstm, dims, nullptr, 2).threads == 2, "at first they may meet");
+    is_met(100'000);
+    check(plan_now<float>(lstm, dims, nullptr, 2).threads == 1, "but not where it takes so long");
+    is_met(20);
     for (int i = 0; i < 10; ++i) went(meets, INT64_MAX);  // so that the pause is long
     check(plan_now<float>(lstm, dims, nullptr, 2).threads == 1, "after losses they may not");
     const bptt::Dims many{1000, 64, 64, 128};
     check(plan_now<float>(lstm, many, nullptr, 2).threads == 2, "sequences are dealt out all the same");
     std::this_thread::sleep_for(std::chrono::nanoseconds(Meetings::kLongest));
+    is_met(20);
     check(plan_now<float>(lstm, dims, nullptr, 2).threads == 2, "and later they meet again");
 }
 
@@ -99,6 +133,8 @@ void plans() {
 int main() {
     pauses();
     delays();
+    prices();
+    measurement();
     plans();
     if (failures == 0) std::puts("threads meet where it pays");
     return failures == 0 ? 0 : 1;

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "kernels/backward_step.hpp"
+#include "kernels/plan_now.hpp"
 #include "kernels/table.hpp"
 #include "kernels/threads.hpp"
 #include "kernels/trace.hpp"

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "kernels/forward_step.hpp"
+#include "kernels/plan_now.hpp"
 #include "kernels/prepared.hpp"
 #include "kernels/table.hpp"
 #include "kernels/threads.hpp"

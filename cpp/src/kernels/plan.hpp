@@ -2,17 +2,17 @@
 //
 // A step of m rows costs, on one thread, the products with x and h, m*G*H*(D+H) / (2 vectors a cycle), or
 // instead of the latter the reading of the packed W_hh, G*H*H*bytes at a rate that says whether it is near;
-// then the pointwise pass, and a row's own overhead. With p threads there are two ways to split it:
+// then the pointwise pass, and a row's own overhead. Weights that the last cache has no room for come from
+// memory, and products wait for them. With p threads there are two ways to split it:
 //   by sequences  each thread takes N/p rows and reads all weights; no barrier in the loop
 //   by units      each thread takes all rows and 1/p of the weights; a barrier a phase
 // The bits do not depend on the choice (see products.hpp), so it may be made for speed alone. Where lengths
 // differ it counts the steps of the longest sequence, with as many rows as are alive on average. Several
-// threads must promise a fifth less than one, and a time that is worth it: where other programs run, each
-// meeting of threads costs more.
+// threads must promise a fifth less than one, and a time that is worth it. What a barrier costs differs by a
+// factor of six with where the threads run; plan_now.hpp has it as it is.
 #pragma once
 
 #include "kernels/vector.hpp"
-#include "runtime.hpp"
 
 namespace bptt::BPTT_SET {
 
@@ -36,15 +36,18 @@ constexpr StepWork forward_work{Cell::gates, Cell::columns, Cell::phases, 1};
 template <class Cell>
 constexpr StepWork backward_work{Cell::gates, Cell::columns, Cell::phases, 2};
 
-constexpr double kBytesPerCycle = 24;     // of L2, sustained
-constexpr double kFarBytesPerCycle = 18;  // of L3
-constexpr double kNearWeights = 400e3;    // bytes that stay in L2 from step to step
-constexpr double kPointwiseCycles = 12;   // a vector of one column
-constexpr double kRowCycles = 100;        // a row, whatever its length
-constexpr double kBarrierCycles = 700;    // lines there and back, less what weights gain that are nearer
-constexpr double kRegionCycles = 15000;   // to start and end a parallel region
-constexpr double kWorthwhile = 0.8;       // of one thread's time
-constexpr double kWorthCycles = 60000;    // less than one thread's time
+constexpr double kBytesPerCycle = sizeof(V<float>) == 64 ? 40 : 24;  // of L2, sustained
+constexpr double kFarBytesPerCycle = 18;                             // of L3
+constexpr double kNearWeights = 400e3;  // bytes that stay in L2 from step to step
+constexpr double kLastCache = 16e6;     // bytes of all weights that stay in L3
+constexpr double kMemoryBytesPerCycle = 6;
+constexpr double kPointwiseCycles = 12;  // a vector of one column
+constexpr double kRowCycles = 100;       // a row, whatever its length
+constexpr double kUsualMeeting = 700;    // at a barrier: lines there and back, those of what was made too
+constexpr double kNever = 1e30;          // a meeting that is too dear
+constexpr double kRegionCycles = 15000;  // to start and end a parallel region
+constexpr double kWorthwhile = 0.8;      // of one thread's time
+constexpr double kWorthCycles = 45000;   // less than one thread's time
 
 // What several threads must stay below, where one thread takes so long.
 inline double worthwhile(double alone) { return smaller(alone * kWorthwhile, alone - kWorthCycles); }
@@ -56,14 +59,16 @@ inline double step_cycles(const StepWork& work, double rows, double units, doubl
     const double columns = static_cast<double>(work.gates) * units, input = rows * columns * D / (2 * W),
                  hidden = rows * columns * H / (2 * W), bytes = columns * H * sizeof(R),
                  reading = bytes / (bytes <= kNearWeights ? kBytesPerCycle : kFarBytesPerCycle),
+                 all_bytes = static_cast<double>(work.gates) * H * (D + H) * sizeof(R),
+                 waiting = all_bytes <= kLastCache ? 0 : bytes / kMemoryBytesPerCycle,
                  pointwise = static_cast<double>(work.columns) * units / W * kPointwiseCycles;
-    return work.passes * (input + larger(hidden, reading) + rows * (pointwise + kRowCycles));
+    return work.passes * (input + larger(hidden, reading) + waiting + rows * (pointwise + kRowCycles));
 }
 
-// lengths: null where all sequences have T steps. may_meet: at every step.
+// lengths: null where all sequences have T steps. meeting: cycles.
 template <class R>
 BPTT_SHARED Plan make_plan(const StepWork& work, const Dims& dims, const std::int64_t* lengths, int threads,
-                           bool may_meet = true) {
+                           double meeting = kUsualMeeting) {
     Index longest = dims.T, valid = dims.T * dims.N;
     if (lengths != nullptr) {
         longest = valid = 0;
@@ -88,31 +93,16 @@ BPTT_SHARED Plan make_plan(const StepWork& work, const Dims& dims, const std::in
         if (cycles < best.cycles) best = {Split::sequences, p, cycles};
     }
     const Index vectors = ceil_div(dims.H, Vec<R>::size);
-    if (threads > 1 && vectors > 1 && may_meet) {
+    if (threads > 1 && vectors > 1) {
         const int p = static_cast<int>(smaller<Index>(threads, vectors));
         const double units = static_cast<double>(smaller(dims.H, ceil_div(vectors, Index{p}) * Vec<R>::size));
         const double cycles =
-            T * (step_cycles<R>(work, alive(1), units, H, D) + work.phases * kBarrierCycles) + kRegionCycles;
+            T * (step_cycles<R>(work, alive(1), units, H, D) + work.phases * meeting) + kRegionCycles;
         if (cycles < best.cycles) best = {Split::units, p, cycles};
     }
     if (best.threads == 1) best.cycles = alone;
     best.gain = alone - best.cycles;
     return best;
-}
-
-// The plan that a call follows, as things are (meetings.hpp).
-template <class R>
-Plan plan_now(const StepWork& work, const Dims& dims, const std::int64_t* lengths, int threads) {
-    const Plan plan = make_plan<R>(work, dims, lengths, threads);
-    if (plan.split == Split::units && !detail::may_meet())
-        return make_plan<R>(work, dims, lengths, threads, false);
-    return plan;
-}
-
-// Tells how a call went whose units were split.
-inline void went(const Plan& plan, std::int64_t delay) {
-    constexpr double cycles_per_nanosecond = 3;
-    detail::have_met(delay, static_cast<std::int64_t>(plan.gain / cycles_per_nanosecond));
 }
 
 // Several calls side by side, each by one thread at a time (beside.hpp): how many threads, of which 1 stands
