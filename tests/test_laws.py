@@ -125,6 +125,23 @@ def test_two_windows_equal_one_pass(cell: str, cut: int, rng: np.random.Generato
     assert_weights_sum([first_grads, second_grads], grads)
 
 
+@pytest.mark.parametrize("N", [1, 3, 150])
+@cells
+def test_two_windows_equal_one_pass_whichever_end_the_weights_are_read_from(
+    cell: str, N: int, rng: np.random.Generator
+) -> None:
+    """Large weights are read from their end at every other step. A window counts anew."""
+    whole = draw(cell, (3, N, 2, 201), rng)
+    first = whole.but(x=whole.x[:1], reset=None, dy=whole.dy[:1])
+    first_run, run, grads = forward(first), forward(whole), gradients(whole)
+    second = whole.but(x=whole.x[1:], reset=None, dy=whole.dy[1:], h=first_run.h, c=first_run.c)
+    second_grads = gradients(second)
+    first_grads = gradients(first.but(dh=second_grads.h, dc=second_grads.c))
+    assert_same_bits(np.concatenate([first_run.y, forward(second).y]), run.y)
+    assert_close(np.concatenate([first_grads.x, second_grads.x]), grads.x, 1e-14)
+    assert_close(first_grads.h, grads.h, 1e-14)
+
+
 @cells
 def test_a_length_cuts_a_sequence_off(cell: str, rng: np.random.Generator) -> None:
     whole = draw(cell, (11, 4, 5, 7), rng)
