@@ -45,11 +45,12 @@ public:
     }
     std::int64_t of(int threads) const { return of_[kind(threads)].price.load(std::memory_order_relaxed); }
 
-    // price: 0 where it could not be measured.
-    void are(std::int64_t now, int threads, std::int64_t price) {
+    // price: 0 where it could not be measured. took: what that took. A hundredth of the time is enough for
+    // it, also where there are more threads than processors.
+    void are(std::int64_t now, int threads, std::int64_t price, std::int64_t took) {
         Price& its = of_[kind(threads)];
         if (price > 0) its.price.store(price, std::memory_order_relaxed);
-        its.until.store(now + kLasts, std::memory_order_relaxed);
+        its.until.store(now + std::max(kLasts, 100 * took), std::memory_order_relaxed);
     }
 
 private:

@@ -93,7 +93,9 @@ std::int64_t nanoseconds() noexcept {
 bool may_meet() noexcept { return meetings.may_be(nanoseconds()); }
 void have_met(std::int64_t lost, std::int64_t gain) noexcept { meetings.were(nanoseconds(), lost, gain); }
 bool meeting_is_unknown(int threads) noexcept { return prices.is_unknown(nanoseconds(), threads); }
-void meeting_takes(int threads, std::int64_t price) noexcept { prices.are(nanoseconds(), threads, price); }
+void meeting_takes(int threads, std::int64_t price, std::int64_t to_measure_it) noexcept {
+    prices.are(nanoseconds(), threads, price, to_measure_it);
+}
 std::int64_t meeting(int threads) noexcept { return prices.of(threads); }
 
 bool spends_most_memory() noexcept { return most_memory; }

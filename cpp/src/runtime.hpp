@@ -22,7 +22,7 @@ bool may_meet() noexcept;
 void have_met(std::int64_t lost, std::int64_t gain) noexcept;
 // How long so many threads take to meet, in nanoseconds, and whether that is to be measured (again).
 bool meeting_is_unknown(int threads) noexcept;
-void meeting_takes(int threads, std::int64_t nanoseconds) noexcept;
+void meeting_takes(int threads, std::int64_t price, std::int64_t to_measure_it) noexcept;
 std::int64_t meeting(int threads) noexcept;
 
 // Whether this thread's calls are to take the most memory that they may.

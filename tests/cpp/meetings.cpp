@@ -79,16 +79,18 @@ void delays() {
 void prices() {
     Prices prices;
     check(prices.is_unknown(0, 2) && prices.of(2) == Prices::kUsual, "at first it is what it mostly is");
-    prices.are(0, 2, 60);
+    prices.are(0, 2, 60, 10);
     check(prices.of(2) == 60 && !prices.is_unknown(Prices::kLasts - 1, 2), "what was measured is believed");
     check(prices.is_unknown(Prices::kLasts, 2), "for a while");
     check(prices.is_unknown(0, 3) && prices.of(3) == Prices::kUsual, "of so many threads");
-    prices.are(0, 3, 80);
+    prices.are(0, 3, 80, 10);
     check(prices.of(4) == 80 && prices.of(5) == Prices::kUsual && prices.of(2) == 60, "or nearly so many");
-    prices.are(0, 2, 0);
+    prices.are(0, 2, 0, 10);
     check(prices.of(2) == 60 && !prices.is_unknown(Prices::kLasts - 1, 2),
           "nothing measured changes nothing");
-    prices.are(0, 1 << 20, 500);
+    prices.are(0, 2, 60, Prices::kLasts);
+    check(!prices.is_unknown(99 * Prices::kLasts, 2), "what takes long is not measured as often");
+    prices.are(0, 1 << 20, 500, 10);
     check(prices.of(1 << 10) == 500 && prices.of(2) == 60, "very many are alike");
 }
 
@@ -113,7 +115,7 @@ void plans() {
     check(meets.gain == not_so.cycles - meets.cycles, "the gain is over one thread");
     check(dear.threads == 1, "so it has where meetings are dear");
 
-    const auto is_met = [](std::int64_t price) { bptt::detail::meeting_takes(2, price); };
+    const auto is_met = [](std::int64_t price) { bptt::detail::meeting_takes(2, price, 0); };
     is_met(20);
     check(plan_now<float>(lstm, dims, nullptr, 2).threads == 2, "at first they may meet");
     is_met(100'000);

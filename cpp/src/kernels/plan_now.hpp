@@ -45,8 +45,10 @@ Plan plan_now(const StepWork& work, const Dims& dims, const std::int64_t* length
     const Plan at_best = make_plan<R>(work, dims, lengths, threads, kLeastMeeting);
     if (at_best.split != Split::units) return at_best;  // nobody meets
     if (!detail::may_meet()) return make_plan<R>(work, dims, lengths, threads, kNever);
-    if (detail::meeting_is_unknown(at_best.threads))
-        detail::meeting_takes(at_best.threads, measure_meeting(at_best.threads));
+    if (detail::meeting_is_unknown(at_best.threads)) {
+        const std::int64_t start = detail::nanoseconds(), price = measure_meeting(at_best.threads);
+        detail::meeting_takes(at_best.threads, price, detail::nanoseconds() - start);
+    }
     const double nanoseconds = static_cast<double>(detail::meeting(at_best.threads));
     return make_plan<R>(work, dims, lengths, threads, kWithItsLines * kCyclesPerNanosecond * nanoseconds);
 }
