@@ -32,10 +32,10 @@ private:
     std::atomic<std::int64_t> next_{INT64_MIN}, pause_{0};
 };
 
-// What it costs that threads meet once. Between two hardware threads of one core it is fifty nanoseconds,
-// between cores that share no cache it is three hundred, and on a machine that is itself a program's it
-// changes as threads are moved from core to core. So it is measured, again when the last time is a while ago.
-// Until then it is what it mostly is.
+// What it costs that threads meet once. That is a matter of how far apart their processors are: fifty
+// nanoseconds and three hundred were measured on one virtual machine within seconds, both processors working
+// at their full rate each time. So it is measured, again when the last time is a while ago. Until then it is
+// what it mostly is.
 class Prices {
 public:
     static constexpr std::int64_t kUsual = 100, kLasts = 50'000'000;  // nanoseconds

@@ -7,7 +7,7 @@
 namespace bptt::BPTT_SET {
 
 constexpr double kCyclesPerNanosecond = 3.5;
-constexpr double kLeastMeeting = 200;  // cycles, of threads that share a cache
+constexpr double kLeastMeeting = 200;  // cycles, of threads that are near each other
 // Of a barrier's own cost: the lines of h that the others wrote come after it, and are as far away.
 constexpr double kWithItsLines = 2.1;
 
