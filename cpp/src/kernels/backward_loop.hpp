@@ -153,12 +153,10 @@ protected:
     // What a thread needs for itself; rows: its own, or where the units are split all of them.
     struct Own {
         BPTT_SET::Rows rows;
-        Space<R> packed;
         Space<const R*> delta, right;
         Space<R*> to;
         Own(int thread, const BackwardLoop& loop)
             : rows(loop.by_units_ ? 0 : thread, loop.sequences_, loop.N_, loop.by_units_ ? 1 : loop.threads_),
-              packed(column_space<R>(loop.row_, loop.lags_.listed(loop.chunk_, loop.N_))),
               delta(loop.lags_.listed(loop.chunk_, loop.N_)),
               right(larger(loop.chunk_ * loop.N_, kGates * loop.H_)),
               to(loop.lags_.listed(loop.chunk_, loop.N_)) {}
@@ -327,32 +325,31 @@ protected:
         const bool alone = !by_units_ && threads_ == sum_count_;
         const int first = alone ? thread : 0, last = alone ? thread + 1 : sum_count_;
         const int part = alone ? 0 : thread, parts = alone ? 1 : threads_;
-        for (int s = first; s < last; ++s) pack_operands(sum_[s], t0, t1, part, parts, own);
+        for (int s = first; s < last; ++s) prepare_operands(sum_[s], t0, t1, part, parts, own);
         if (!alone) barrier.wait();  // deltas and operands of all threads are there
         for (int s = first; s < last; ++s) {
             const WeightSum<Cell, R>& sum = sum_[s];
             const Index K = each_row(sum.rows, t0, t1,
                                      [&](Index k, Index t, Index n) { own.delta[k] = delta_row(t, n); });
             if (trace_.wants_norms())
-                trace_.sum_by_step(t0, t1, K, own.delta.data(), own.right.data(), own.packed.data(), thread,
-                                   barrier);
+                trace_.sum_by_step(t0, t1, K, own.delta.data(), own.right.data(), thread, barrier);
             else
-                outer_sum(sum.blocks, sum.count, own.delta.data(), K, part, parts, own.packed.data(),
+                outer_sum(sum.blocks, sum.count, own.delta.data(), K, part, parts,
                           t1 == T_ ? Into::fresh : Into::sum);
         }
         if (!alone || t0 == 0) barrier.wait();  // the next chunk writes over deltas and operands
         if (t0 == 0 && sum_count_ > 1) add_sums(thread);
     }
 
-    void pack_operands(const WeightSum<Cell, R>& sum, Index t0, Index t1, int part, int parts,
-                       const Own& own) const {
+    void prepare_operands(const WeightSum<Cell, R>& sum, Index t0, Index t1, int part, int parts,
+                          const Own& own) const {
         const Index K =
             each_row(sum.rows, t0, t1, [&](Index k, Index t, Index n) { own.right[k] = x_row(t, n); });
-        sum.x.pack(own.right.data(), K, part, parts);
+        sum.x.prepare(own.right.data(), K, part, parts);
         for (int p = 0; p < Cell::phases; ++p) {
             each_row(sum.rows, t0, t1,
                      [&](Index k, Index t, Index n) { own.right[k] = source_row(p, t, n); });
-            sum.source[p].pack(own.right.data(), K, part, parts);
+            sum.source[p].prepare(own.right.data(), K, part, parts);
         }
     }
 

@@ -51,7 +51,7 @@ BPTT_INLINE void backward_pointwise(bptt::Cell which, Index H, Range units, cons
     constexpr bool first = phase + 1 == Cell::phases;  // the first to run
     Cell::choose(which, [&](auto its) BPTT_ALWAYS {
         using Its = decltype(its);
-        for_each_vector<R>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
+        for_each_element<R, Cell::columns + 4>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
             Lanes<R> a[Cell::columns], delta[Cell::columns], dc, pass;
             if constexpr (Cell::kept > 0)
                 unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { a[i] = get(rows.gates + i * H); });

@@ -56,18 +56,27 @@ BPTT_INLINE void for_each_vector(Range range, Body&& body) {
     }
 }
 
-// The same for a body that may see an element twice: the last vector is whole where there is room for one.
-// A part of a vector is written slowly.
-template <class R, class Body>
-BPTT_INLINE void for_each_whole_vector(Range range, Body&& body) {
+// The same for a body that makes each element from what stands at its place, and writes at most `most` of
+// them: the last vector is whole where there is room for one, and takes some elements that another one takes
+// as well. It reads them before they are written, and is written last. (A part of a vector is written slowly,
+// and for a while nothing can be read from what stands beside it.)
+template <class R, int most, class Body>
+BPTT_INLINE void for_each_element(Range range, Body&& body) {
     constexpr int W = Vec<R>::size;
-    if (range.count() < W) return for_each_vector<R>(range, body);
-    for (Index i = range.first; i < range.last; i += W) {
-        const Index from = smaller(i, range.last - W);
-        body(
-            W, [from](const R* p) BPTT_ALWAYS { return Lanes<R>(load(p + from)); },
-            [from](R* p, Lanes<R> v) BPTT_ALWAYS { store(p + from, v.v); });
-    }
+    const Index rest = range.count() % W;
+    if (rest == 0 || range.count() < W) return for_each_vector<R>(range, body);
+    R* to[most];
+    V<R> kept[most];
+    int count = 0;
+    const Index last = range.last - W;
+    body(
+        W, [last](const R* p) BPTT_ALWAYS { return Lanes<R>(load(p + last)); },
+        [&](R* p, Lanes<R> v) BPTT_ALWAYS {
+            to[count] = p + last;
+            kept[count++] = v.v;
+        });
+    for_each_vector<R>(Range{range.first, range.last - rest}, body);
+    for (int i = 0; i < count; ++i) store(to[i], kept[i]);
 }
 
 }  // namespace bptt::BPTT_SET

@@ -17,12 +17,6 @@ inline Runs columns_run(Index count) {
     return runs;
 }
 
-// What a thread needs for itself.
-template <class R>
-struct ColumnSpace : Space<R> {
-    ColumnSpace(int, Index count) : Space<R>(count) {}
-};
-
 // So much of the panels (to the depth that a product takes at a time) stays in L2 while all rows pass by.
 constexpr Index kPanelBytes = Index{1} << 20;
 
@@ -81,7 +75,6 @@ void linear_backward(const kernels::LinearArgs<R>& a) {
     const PackedWeights<R> weight(columns_run(a.D), a.V);
     const RightOperand<R> right(a.D, smaller(a.M, kLinearChunkRows));
     const Space<const R*> weight_rows(a.V);
-    const Each<ColumnSpace<R>> space(threads, column_space<R>(a.V, smaller(a.M, kLinearChunkRows)));
     for (Index v = 0; v < a.V; ++v) weight_rows[v] = a.weight + v * a.D;
     const OuterBlock<R> block{0, a.V, {{&right, a.dweight, a.D, a.dbias}, {}}, 1};
     team.run([&](int thread, Barrier& barrier) {
@@ -94,10 +87,9 @@ void linear_backward(const kernels::LinearArgs<R>& a) {
                 x[k] = a.x + (first + k) * a.D;
                 dy[k] = a.dy + (first + k) * a.V;
             }
-            right.pack(x, K, thread, threads);
+            right.prepare(x, K, thread, threads);
             barrier.wait();  // operands of all threads are there
-            outer_sum(&block, 1, dy, K, thread, threads, space[thread].data(),
-                      first == 0 ? Into::fresh : Into::sum);
+            outer_sum(&block, 1, dy, K, thread, threads, first == 0 ? Into::fresh : Into::sum);
             // dx of the chunk, while its dy is near.
             const Range mine = share(K, thread, threads);
             product_of_rows(weight.panels(), Range{0, weight.panels().count}, a.dy, a.dx, a.D,

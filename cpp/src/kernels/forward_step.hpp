@@ -73,7 +73,7 @@ BPTT_INLINE void forward_gates(bptt::Cell which, Index H, Range units, bool keep
     if constexpr (writes != 0)
         Cell::choose(which, [&](auto its) BPTT_ALWAYS {
             using Its = decltype(its);
-            for_each_vector<R>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
+            for_each_element<R, Cell::columns + 4>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
                 Lanes<R> a[Cell::columns], c_now;
                 unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { a[i] = get(row + i * H); });
                 const Lanes<R> h_old = get(h_prev);
@@ -92,7 +92,7 @@ BPTT_INLINE void forward_output(bptt::Cell which, Index H, Range units, bool kee
                                 R* h_next, const R* c_next) {
     Cell::choose(which, [&](auto its) BPTT_ALWAYS {
         using Its = decltype(its);
-        for_each_vector<R>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
+        for_each_element<R, Cell::columns + 4>(units, [&](int, auto get, auto put) BPTT_ALWAYS {
             Lanes<R> a[Cell::columns];
             unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { a[i] = get(row + i * H); });
             const Lanes<R> h_old = get(h_prev);
@@ -120,7 +120,7 @@ BPTT_INLINE void forward_pointwise(bptt::Cell which, Index H, R* row, const R* h
     }
     Cell::choose(which, [&](auto its) BPTT_ALWAYS {
         using Its = decltype(its);
-        for_each_vector<R>(all_units, [&](int, auto get, auto put) BPTT_ALWAYS {
+        for_each_element<R, Cell::columns + 4>(all_units, [&](int, auto get, auto put) BPTT_ALWAYS {
             Lanes<R> a[Cell::columns], c_now;
             unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { a[i] = get(row + i * H); });
             const Lanes<R> h_old = get(h_prev);

@@ -254,7 +254,7 @@ public:
             if (p + 1 < mine.last)
                 next = {reinterpret_cast<const char*>(weight + panel_[p + 1].source * panels_.K),
                         panel_[p + 1].width * panels_.K * Index{sizeof(R)} / kLine};
-            pack_rows<R, kPanel<R>>(rows, panel_[p].width, 0, panels_.K, panels_.at(p), next);
+            pack_rows<R>(rows, panel_[p].width, panels_.K, panels_.at(p), next);
         }
     }
 
@@ -297,7 +297,7 @@ private:
 // One row of C from one row of A: a matrix times a vector, of the panels from p on.
 template <class R>
 BPTT_INLINE void times(const Panels<R>& b, const R* from, R* row, Index p = 0) {
-    tiles_of_width<R, 1, kMostOfOneRow, false>(b, p, b.count, 0, b.K, &from, &row, Into::chain, {});
+    tiles_of_width<R, 1, kMostOfOneRow>(b, p, b.count, 0, b.K, &from, &row, {});
 }
 
 // rows[k] = the row of weight that belongs to column k of a window: what pack_straight reads.

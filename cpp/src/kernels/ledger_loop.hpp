@@ -180,7 +180,7 @@ private:
             for (int p = 0; p < Cell::phases; ++p) {
                 const Index K = each_of_group(
                     b, [&](Index k, Index t, Index n) { own.right[k] = this->source_row(p, t, n); });
-                right_[static_cast<int>(b) * Cell::phases + p].pack(own.right.data(), K, thread, threads_);
+                right_[static_cast<int>(b) * Cell::phases + p].prepare(own.right.data(), K, thread, threads_);
             }
     }
 
@@ -217,7 +217,7 @@ private:
                 R* const to = a_.dweight_hh + (b * (slots_ + 1) + lag) * weights;
                 OuterBlock<R> blocks[Cell::gates];
                 const int count = blocks_to(to, static_cast<int>(b), blocks);
-                outer_sum(blocks, count, own.delta.data(), K, thread, threads_, own.packed.data(), Into::sum);
+                outer_sum(blocks, count, own.delta.data(), K, thread, threads_, Into::sum);
             }
     }
 

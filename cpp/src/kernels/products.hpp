@@ -1,27 +1,23 @@
-// THE packed tile, and the products made of it.
+// Rows times a packed matrix: THE tile, and the products made of it.
 //
-// Every product is C[i][j] (+)= sum over k of A[i][k] * B[k][j]. B stands packed in panels of two
-// vectors: panel p holds B[k][its columns] for k = 0, 1, ...; A is read where its rows stand or, where it is
-// transposed, packed so that one k's values of all rows of the tile stand together. Each element of C is one
-// chain of fused multiply-adds in the order of k, whatever the tile: so the bits depend neither on how rows
-// are grouped nor on the number of threads.
+// Every product is C[i][j] = sum over k of A[i][k] * B[k][j], to which C or a bias is the first term. B
+// stands packed in panels of two vectors: panel p holds B[k][its columns] for k = 0, 1, ...; A is read where
+// its rows stand. Each element of C is one chain of fused multiply-adds in the order of k, whatever the tile:
+// so the bits depend neither on how rows are grouped nor on the number of threads.
 #pragma once
 
 #include "kernels/vector.hpp"
 
 namespace bptt::BPTT_SET {
 
-// The tallest tile of two vectors. A packed one may have as many rows as keep their sums in registers, with
-// 32 of them 14, with 16 of them 6. One that reads its rows where they stand needs an address for each as
-// well: 8 of them, whose sums are enough to keep the multipliers busy, and cheaper than to pack 14. Low tiles
-// are wider instead.
+// The tallest tile of two vectors. With 16 registers it has as many rows as keep their sums in them; with 32
+// not so many, as each needs an address as well, but enough to keep the multipliers busy. Low tiles are wider
+// instead.
 #if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int kTallest = 14;
 constexpr int kMostRows = 8;
 constexpr int widest(int rows) { return rows == 1 ? 16 : rows <= 3 ? 8 : rows <= 6 ? 4 : 2; }
 constexpr int kMostOfOneRow = 16;
 #else
-constexpr int kTallest = 6;
 constexpr int kMostRows = 6;
 constexpr int widest(int rows) { return rows == 1 ? 8 : rows <= 3 ? 4 : 2; }
 constexpr int kMostOfOneRow = 12;
@@ -47,11 +43,8 @@ constexpr int round_of(int rows, int wide) {
     return rows > 1 && rows * wide + (rows < wide ? rows : wide) + 1 < 16 ? kRound : 1;
 }
 
-// How many k a packed tile reads ahead in its panel.
-constexpr Index kAhead = 10;
-
-// Other tiles have no room for that in every k. Many of them share a panel, and each asks for its part of
-// the next one instead, some lines at every block of kBlock k: weights larger than L2 come from farther away.
+// Weights larger than L2 come from farther away, and a tile has no room to read ahead in every k. Many tiles
+// share a panel: each asks for its part of the next one, some lines at every block of kBlock k.
 constexpr Index kBlock = 64;
 
 constexpr Index kNearBytes = Index{256} << 10;  // panels of so many bytes stay in L2 by themselves
@@ -61,8 +54,6 @@ constexpr Index kDepth = kMostRows == 8 ? 1024 : 512;
 
 template <class R>
 constexpr int kPanel = 2 * Vec<R>::size;  // columns of a panel
-template <class R>
-constexpr int kPack = static_cast<int>((kTallest + Vec<R>::size - 1) / Vec<R>::size) * Vec<R>::size;
 
 // Where a panel's columns come from, where they stand in C, and what they start from.
 template <class R>
@@ -100,12 +91,6 @@ struct Fetch {
     BPTT_INLINE void next_tile(Index K) { line += lines * ceil_div(K, kBlock) * kLine; }
 };
 
-enum class Into {
-    chain,  // C (or the panel's start) is the first term of the chain
-    fresh,  // the chain starts at zero and becomes C: for long sums in parts, the first of them
-    sum     // and is added to C: the others
-};
-
 // ---- packing -------------------------------------------------------------------------------------
 
 // Memory that will be read soon, in lines one behind the other.
@@ -119,12 +104,12 @@ struct Coming {
     }
 };
 
-// out[k][lane] = rows[lane][k0 + k] for k < K; lanes beyond `count` are zero.
+// A panel whose columns are `count` rows: out[k][lane] = rows[lane][k] for k < K; lanes beyond them are zero.
 //
 // Many rows read side by side come slowly from memory. So what is read next is asked for meanwhile, in order.
-template <class R, int lanes>
-BPTT_SHARED void pack_rows(const R* const* rows, int count, Index k0, Index K, R* out, Coming coming = {}) {
-    constexpr int W = Vec<R>::size;
+template <class R>
+BPTT_SHARED void pack_rows(const R* const* rows, int count, Index K, R* out, Coming coming) {
+    constexpr int W = Vec<R>::size, lanes = kPanel<R>;
     const Index lines = ceil_div(coming.lines, larger<Index>(1, K / W));
     for (Index k = 0; k < K; k += W) {
         coming.ask_for(lines);
@@ -132,7 +117,7 @@ BPTT_SHARED void pack_rows(const R* const* rows, int count, Index k0, Index K, R
         for (int group = 0; group < lanes; group += W) {
             V<R> block[W];
             unroll<W>([&](auto i) {
-                block[i] = group + i < count ? load_lanes(rows[group + i] + k0 + k, depth) : all(R(0));
+                block[i] = group + i < count ? load_lanes(rows[group + i] + k, depth) : all(R(0));
             });
             transpose<R>(block);
             unroll<W>([&](auto i) {
@@ -142,10 +127,10 @@ BPTT_SHARED void pack_rows(const R* const* rows, int count, Index k0, Index K, R
     }
 }
 
-// out[k][lane] = rows[k][column + lane]; lanes beyond `count` are zero.
-template <class R, int lanes>
+// One whose rows they are: out[k][lane] = rows[k][column + lane]; lanes beyond `count` are zero.
+template <class R>
 BPTT_SHARED void pack_columns(const R* const* rows, Index K, Index column, int count, R* out) {
-    constexpr int W = Vec<R>::size;
+    constexpr int W = Vec<R>::size, lanes = kPanel<R>;
     for (Index k = 0; k < K; ++k) {
         const R* from = rows[k] + column;
         unroll<lanes / W>([&](auto i) {
@@ -166,7 +151,7 @@ BPTT_SHARED void pack_panels(const R* const* rows, Index K, const Panel<R>* pane
         int whole = 0;
         while (whole < at_once && p + whole < mine.last && panel[p + whole].width == kPanel<R>) ++whole;
         if (whole < at_once) {
-            pack_columns<R, kPanel<R>>(rows, K, panel[p].source, panel[p].width, out + p * size);
+            pack_columns<R>(rows, K, panel[p].source, panel[p].width, out + p * size);
             ++p;
             continue;
         }
@@ -189,10 +174,10 @@ BPTT_SHARED void pack_panels(const R* const* rows, Index K, const Panel<R>* pane
 // ---- the tile ------------------------------------------------------------------------------------
 
 // M rows of C times `wide` vectors, which are wide/2 panels (or the first half of one), from p on; k runs
-// over k0..k0+K-1. packed: a[0] is [K][kPack]; else a[i] is row i.
-template <class R, int M, int wide, bool packed, bool fetches = false>
+// over k0..k0+K-1.
+template <class R, int M, int wide, bool fetches = false>
 BPTT_SHARED void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* const* a, R* const* c,
-                      Into into, Fetch fetch = {}) {
+                      Fetch fetch = {}) {
     constexpr int W = Vec<R>::size;
     const Panel<R>* panel = b.panel + p;
     const Index panel_stride = b.K * kPanel<R>;
@@ -204,34 +189,22 @@ BPTT_SHARED void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* c
     const auto place_of = [&](int i, int v) BPTT_ALWAYS { return c[i] + panel[v / 2].column + v % 2 * W; };
 
     V<R> sum[M][wide];
-    if (into != Into::chain) {
-        BPTT_UNROLL (i, M)
-            BPTT_UNROLL (v, wide) sum[i][v] = all(R(0));
-    } else {
-        BPTT_UNROLL (v, wide) {
-            const int width = width_of(v);
-            if (k0 == 0 && panel_of(v).start != nullptr) {
-                const V<R> start = load(panel_of(v).start + v % 2 * W);
-                BPTT_UNROLL (i, M) sum[i][v] = start;
-            } else if (width >= W) {
-                BPTT_UNROLL (i, M) sum[i][v] = load(place_of(i, v));
-            } else if (width > 0) {
-                BPTT_UNROLL (i, M) sum[i][v] = load_first(place_of(i, v), width);
-            } else {
-                BPTT_UNROLL (i, M) sum[i][v] = all(R(0));
-            }
+    BPTT_UNROLL (v, wide) {
+        const int width = width_of(v);
+        if (k0 == 0 && panel_of(v).start != nullptr) {
+            const V<R> start = load(panel_of(v).start + v % 2 * W);
+            BPTT_UNROLL (i, M) sum[i][v] = start;
+        } else if (width >= W) {
+            BPTT_UNROLL (i, M) sum[i][v] = load(place_of(i, v));
+        } else if (width > 0) {
+            BPTT_UNROLL (i, M) sum[i][v] = load_first(place_of(i, v), width);
+        } else {
+            BPTT_UNROLL (i, M) sum[i][v] = all(R(0));
         }
     }
 
-    // C is written at the end: where it was not read, its lines are asked for now.
-    if constexpr (packed)
-        if (into != Into::chain || (k0 == 0 && panel->start != nullptr))
-            BPTT_UNROLL (i, M)
-                BPTT_UNROLL (v, wide) ahead_to_write(c[i] + panel->column + v * W);
-
     const R* row[M];
-    BPTT_UNROLL (i, M) row[i] = packed ? a[0] + i : a[i] + k0;
-    const R* packed_row = a[0];
+    BPTT_UNROLL (i, M) row[i] = a[i] + k0;
     // Rounds of `number` k each, as many as there are from k to last; returns how far that is. Sums that go
     // through one more lambda would not stay in registers.
     const auto rounds = [&](auto number, Index k, Index last) BPTT_ALWAYS {
@@ -241,8 +214,7 @@ BPTT_SHARED void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* c
                 // The shorter side's values wait in registers for the longer one's.
                 V<R> lefts[M], rights[wide];
                 if constexpr (M < wide)
-                    BPTT_UNROLL (i, M)
-                        lefts[i] = all(packed ? packed_row[i + further * kPack<R>] : row[i][k + further]);
+                    BPTT_UNROLL (i, M) lefts[i] = all(row[i][k + further]);
                 else
                     BPTT_UNROLL (v, wide)
                         rights[v] = load(from + v / 2 * panel_stride + v % 2 * W + further * kPanel<R>);
@@ -254,16 +226,12 @@ BPTT_SHARED void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* c
                     }
                 } else {
                     BPTT_UNROLL (i, M) {
-                        const V<R> left =
-                            all(packed ? packed_row[i + further * kPack<R>] : row[i][k + further]);
+                        const V<R> left = all(row[i][k + further]);
                         BPTT_UNROLL (v, wide) BPTT_ACCUMULATE(sum[i][v], left, rights[v]);
                     }
                 }
-                if constexpr (packed && M > kMostRows)
-                    BPTT_UNROLL (v, wide) ahead(from + (kAhead + further) * kPanel<R> + v * W);
             }
             from += at_once * kPanel<R>;
-            if constexpr (packed) packed_row += at_once * kPack<R>;
         }
         return k;
     };
@@ -283,54 +251,46 @@ BPTT_SHARED void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* c
         if (width <= 0) continue;
         const bool whole = width >= W;
         BPTT_UNROLL (i, M) {
-            R* const to = place_of(i, v);
-            V<R> value = sum[i][v];
-            if (into == Into::sum) value = ei::padd(whole ? load(to) : load_first(to, width), value);
             if (whole)
-                store(to, value);
+                store(place_of(i, v), sum[i][v]);
             else
-                store_first(to, value, width);
+                store_first(place_of(i, v), sum[i][v], width);
         }
     }
 }
 
 // Tiles of M rows over panels first..last-1: as wide as the height allows, then narrower ones.
-template <class R, int M, int wide, bool packed>
+template <class R, int M, int wide>
 BPTT_INLINE void tiles_of_width(const Panels<R>& b, Index& p, Index last, Index k0, Index K,
-                                const R* const* a, R* const* c, Into into, Fetch fetch) {
+                                const R* const* a, R* const* c, Fetch fetch) {
     if constexpr (wide > 2) {
-        for (; takes(M, wide, last - p); p += wide / 2) tile<R, M, wide, packed>(b, p, k0, K, a, c, into);
-        tiles_of_width<R, M, narrower(M, wide), packed>(b, p, last, k0, K, a, c, into, fetch);
+        for (; takes(M, wide, last - p); p += wide / 2) tile<R, M, wide>(b, p, k0, K, a, c);
+        tiles_of_width<R, M, narrower(M, wide)>(b, p, last, k0, K, a, c, fetch);
     } else {
         for (; p < last; ++p) {
             if (b.panel[p].width <= Vec<R>::size) {
-                tile<R, M, 1, packed>(b, p, k0, K, a, c, into);
+                tile<R, M, 1>(b, p, k0, K, a, c);
                 continue;
             }
-            if constexpr (!packed && M + 1 >= kMostRows) {
+            if constexpr (M + 1 >= kMostRows) {
                 if (fetch.lines > 0) {
-                    tile<R, M, 2, packed, true>(b, p, k0, K, a, c, into, fetch);
+                    tile<R, M, 2, true>(b, p, k0, K, a, c, fetch);
                     continue;
                 }
             }
-            tile<R, M, 2, packed>(b, p, k0, K, a, c, into);
+            tile<R, M, 2>(b, p, k0, K, a, c);
         }
     }
 }
 
-// Packed tiles are tall, or have a panel at a time: none is wide.
-template <class R, bool packed, int M = packed ? kTallest : kMostRows>
+template <class R, int M = kMostRows>
 BPTT_INLINE void tiles(int rows, const Panels<R>& b, Index first, Index last, Index k0, Index K,
-                       const R* const* a, R* const* c, Into into, Fetch fetch = {}) {
+                       const R* const* a, R* const* c, Fetch fetch = {}) {
     if constexpr (M >= 1) {
         if (rows == M)
-            tiles_of_width<R, M,
-                           packed   ? 2
-                           : M == 1 ? kMostOfOneRow
-                                    : widest(M),
-                           packed>(b, first, last, k0, K, a, c, into, fetch);
+            tiles_of_width<R, M, M == 1 ? kMostOfOneRow : widest(M)>(b, first, last, k0, K, a, c, fetch);
         else
-            tiles<R, packed, M - 1>(rows, b, first, last, k0, K, a, c, into, fetch);
+            tiles<R, M - 1>(rows, b, first, last, k0, K, a, c, fetch);
     }
 }
 
@@ -354,7 +314,7 @@ BPTT_INLINE Index panels_on_end(Index rows, Index count, Index panel_bytes) {
     return larger(least, smaller(most, kTurnBytes / panel_bytes));
 }
 
-// C rows c[0..m-1] (+)= A rows a[0..m-1] times panels first..last-1.
+// C rows c[0..m-1] from A rows a[0..m-1] and panels first..last-1.
 template <class R>
 BPTT_SHARED void product(const Panels<R>& b, Index first, Index last, const R* const* a, R* const* c, Index m,
                          Order order = Order::up) {
@@ -378,8 +338,8 @@ BPTT_SHARED void product(const Panels<R>& b, Index first, Index last, const R* c
                 if (i + 1 < steps) fetch = Fetch::part(b, begin_of(i + 1), count, k0, group);
                 for (Index t = 0; t < group; ++t) {
                     const Range rows = share(m, t0 + t, tile_count);
-                    tiles<R, false>(static_cast<int>(rows.count()), b, p, p_last, k0, K, a + rows.first,
-                                    c + rows.first, Into::chain, fetch);
+                    tiles<R>(static_cast<int>(rows.count()), b, p, p_last, k0, K, a + rows.first,
+                             c + rows.first, fetch);
                     fetch.next_tile(K);
                 }
             }

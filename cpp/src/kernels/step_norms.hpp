@@ -59,7 +59,7 @@ public:
                 pack_tiles(delta, K, *tile->block, group, packed);
             fill<R>(squares, count * steps, R(0));
             // A panel serves some tiles while it is near.
-            for (Index p = 0; p < tile->target->right->panels.count; ++p)
+            for (Index p = 0; p < tile->target->right->panels(); ++p)
                 for (Index i = 0; i < count; ++i)
                     sum_panel(tile[i], p, left(i), K, {t0, t1}, squares + i * steps);
             for (Index i = 0; i < count; ++i) {
@@ -184,16 +184,14 @@ private:
     Squares* squares_of(Index tile) const { return squares_.data() + tile * chunk_; }
 
     static StepTile<R> step_tile(const Tile& tile, Index p) {
-        return {static_cast<int>(tile.rows.count()), tile.target->right->panels.panel[p].width};
-    }
-    static const R* right_of(const Tile& tile, Index p, Index K) {
-        return tile.target->right->panels.data + p * K * kPanel<R>;
+        return {static_cast<int>(tile.rows.count()), tile.target->right->width(p)};
     }
     // Step t, whose rows are k and on, by itself.
     BPTT_SHARED StepTile<R> only(Index t, Index k, const Tile& tile, Index p, const R* left, Index K) const {
         StepTile<R> one = step_tile(tile, p);
         R squares[kLanes] = {};
-        one.add(left + k * kPack<R>, right_of(tile, p, K) + k * kPanel<R>, sequences_, {t, t + 1}, squares);
+        one.add(left + k * kPack<R>, tile.target->right->panel(p, K).from(k), sequences_, {t, t + 1},
+                squares);
         return one;
     }
 
@@ -201,9 +199,9 @@ private:
     BPTT_SHARED void sum_panel(const Tile& tile, Index p, const R* left, Index K, Range steps,
                                R* squares) const {
         const OuterTarget<R>& target = *tile.target;
-        const Index column = target.right->panels.panel[p].column;
+        const Index column = p * kPanel<R>;
         StepTile<R> sum = step_tile(tile, p);
-        sum.add(left, right_of(tile, p, K), sequences_, steps, squares);
+        sum.add(left, target.right->panel(p, K), sequences_, steps, squares);
         sum.add_to(target.weight + tile.rows.first * target.stride + column, target.stride);
 
         R* const whole = kind(target) == 0 ? trace_.weight_ih : trace_.weight_hh;
@@ -267,7 +265,7 @@ private:
                                BPTT_ALWAYS { most = maximum(most, absolute(get(left))); });
         if (by_r == 0 && largest_lane(most) == 0) return 0;
         double sum = 0;
-        for (Index p = 0; p < tile.target->right->panels.count; ++p)
+        for (Index p = 0; p < tile.target->right->panels(); ++p)
             sum += only(t, k, tile, p, left, K).squares();
         return sum;
     }

@@ -1,8 +1,9 @@
 // A tile of dW(t) for one step after the other: each is added to dW's sum, and squared, while it is in
 // registers.
 //
-// The tile is always whole. What is beyond dW's rows or columns is a product with zeros, which counts only
-// where a factor is NaN or infinite: such tiles, and those whose squares R can't hold, are looked at again.
+// The tile is always whole, and its columns of delta are packed. What is beyond dW's rows or columns is a
+// product with zeros, which counts only where a factor is NaN or infinite: such tiles, and those whose
+// squares R can't hold, are looked at again.
 #pragma once
 
 #include "kernels/blocks.hpp"
@@ -11,15 +12,51 @@
 
 namespace bptt::BPTT_SET {
 
+// Columns of a packed tile.
+template <class R>
+constexpr int kPack = static_cast<int>((kTallest + Vec<R>::size - 1) / Vec<R>::size) * Vec<R>::size;
+
+// Packs depth rows of delta: the columns of some of the block's tiles, each tile's by themselves.
+template <class R>
+BPTT_SHARED void pack_tiles(const R* const* delta, Index depth, const OuterBlock<R>& block, Range tiles,
+                            R* space) {
+    constexpr Index W = Vec<R>::size;
+    Range rows[kColumnGroup];
+    for (Index t = tiles.first; t < tiles.last; ++t)
+        rows[t - tiles.first] = share(block.count, t, block.tiles());
+    for (Index k = 0; k < depth; ++k) {
+        const R* const from = delta[k] + block.column;
+        for (Index t = 0; t < tiles.count(); ++t) {
+            const int M = static_cast<int>(rows[t].count());
+            R* const to = space + (t * depth + k) * kPack<R>;
+            unroll<kPack<R> / W>([&](auto i) {
+                constexpr int lane = decltype(i)::value * W;
+                store(to + lane, lane < M ? load_lanes(from + rows[t].first + lane, M - lane) : all(R(0)));
+            });
+        }
+    }
+}
+
+// The sum over k of a vector of packed[k], in four interleaved chains.
+template <class R>
+BPTT_INLINE Lanes<R> column_sum(const R* packed, Index K) {
+    V<R> part[4] = {all(R(0)), all(R(0)), all(R(0)), all(R(0))};
+    Index k = 0;
+    for (; k + 4 <= K; k += 4)
+        unroll<4>([&](auto i) { part[i] = ei::padd(part[i], load(packed + (k + i) * kPack<R>)); });
+    for (; k < K; ++k) part[0] = ei::padd(part[0], load(packed + k * kPack<R>));
+    return {ei::padd(ei::padd(part[0], part[1]), ei::padd(part[2], part[3]))};
+}
+
 template <class R>
 class StepTile {
 public:
     // Of M rows of dW and `width` columns.
     StepTile(int M, int width) : M_(M), width_(width) { fill<R>(sum_, kTallest * kPanel<R>, R(0)); }
 
-    // Adds steps of m(t) rows: left [][kPack], right [][kPanel]. squares: a vector for each step, to whose
-    // lanes those of its squares are added.
-    void add(const R* left, const R* right, const Sequences& sequences, Range steps, R* squares) {
+    // Adds steps of m(t) rows: left [][kPack]. squares: a vector for each step, to whose lanes those of its
+    // squares are added.
+    void add(const R* left, Side<R> right, const Sequences& sequences, Range steps, R* squares) {
         if (width_ > Vec<R>::size)
             add_vectors<2>(left, right, sequences, steps, squares);
         else
@@ -46,7 +83,7 @@ public:
 
 private:
     template <int wide>
-    BPTT_SHARED void add_vectors(const R* left, const R* right, const Sequences& sequences, Range steps,
+    BPTT_SHARED void add_vectors(const R* left, Side<R> right, const Sequences& sequences, Range steps,
                                  R* squares) {
         constexpr int W = Vec<R>::size;
         const auto each = [](auto&& body) BPTT_ALWAYS {
@@ -56,9 +93,9 @@ private:
         for (Index t = steps.first; t < steps.last; ++t, squares += W) {
             V<R> sum[kTallest][wide];
             each([&](auto i, auto v) BPTT_ALWAYS { sum[i][v] = all(R(0)); });
-            for (Index k = sequences.alive(t); k > 0; --k, left += kPack<R>, right += kPanel<R>) {
+            for (Index k = sequences.alive(t); k > 0; --k, left += kPack<R>, right = right.from(1)) {
                 V<R> rights[wide];
-                unroll<wide>([&](auto v) BPTT_ALWAYS { rights[v] = load(right + v * W); });
+                unroll<wide>([&](auto v) BPTT_ALWAYS { rights[v] = load(right.of(0) + v * W); });
                 unroll<kTallest>([&](auto i) BPTT_ALWAYS {
                     const V<R> one = all(left[i]);
                     unroll<wide>([&](auto v)

@@ -34,6 +34,16 @@ BPTT_INLINE V<R> all(R value) {
     return ei::pset1<V<R>>(value);
 }
 
+// The address as it is, in a register. Of `rows[k] + column + i` the compiler else keeps each column + i in
+// one of its own, as these are the same for all k.
+template <class R>
+BPTT_INLINE const R* one_address(const R* address) {
+#if defined(__GNUC__)
+    asm("" : "+r"(address));
+#endif
+    return address;
+}
+
 constexpr Index kLine = 64;  // bytes of a cache's line
 
 // Will be read soon. The address need not be valid.
