@@ -12,48 +12,78 @@
 namespace bptt::BPTT_SET {
 
 // One right operand of a chunk, in panels of columns. Whole panels of short rows are read where they stand:
-// their lines stay near. Those of longer rows are packed, and what is less than a panel.
+// their lines stay near. Those of longer rows are packed, and the rest that is less than a panel.
 template <class R>
 class RightOperand {
 public:
     const Index columns;
 
-    BPTT_SHARED RightOperand(Index its_columns, Index most_rows)
+    // beside: another operand with as many rows, in whose panel this one's rest may stand too.
+    BPTT_SHARED RightOperand(Index its_columns, Index most_rows, const RightOperand* beside = nullptr)
         : columns(its_columns),
-          standing_(columns * Index{sizeof(R)} <= kShortRow ? columns / kPanel<R> : 0),
-          row_(standing_ > 0 ? most_rows + kAhead : 0),
-          packed_row_(standing_ < panels() ? most_rows + kAhead : 0),
-          data_((panels() - standing_) * most_rows * kPanel<R>),
-          panel_(panels() - standing_) {
-        for (Index p = standing_; p < panels(); ++p)
-            panel_[p - standing_] = {p * kPanel<R>, p * kPanel<R>, width(p), nullptr};
-        if (standing_ == panels()) return;
+          stands_(columns * Index{sizeof(R)} <= kShortRow),
+          beside_(beside != nullptr && saves_a_vector(rest(), beside->rest()) ? beside : nullptr),
+          before_whole_(rest() > 0 && beside_ == nullptr ? most_rows * kPanel<R> : 0),
+          data_(before_whole_ + (stands_ ? 0 : whole() * most_rows * kPanel<R>)),
+          row_(stands_ && whole() > 0 ? most_rows + kAhead : 0),
+          packed_row_(data_.data() != nullptr ? most_rows + kAhead : 0),
+          panel_(stands_ ? 0 : whole()) {
+        for (Index p = 0; !stands_ && p < whole(); ++p)
+            panel_[p] = {p * kPanel<R>, p * kPanel<R>, kPanel<R>, nullptr};
+        if (data_.data() == nullptr) return;
         for (Index k = 0; k < most_rows + kAhead; ++k) packed_row_[k] = data_.data() + k * kPanel<R>;
+        fill<R>(data_.data(), before_whole_, R(0));
     }
 
     // This thread's share of what is to be done for K rows. Every thread calls it with the same ones, then
     // they meet.
     BPTT_SHARED void prepare(const R* const* rows, Index K, int thread, int threads) const {
-        if (K == 0) return;
-        if (standing_ > 0 && thread == 0)
+        if (thread == 0 && stands_ && whole() > 0 && K > 0)
             for (Index k = 0; k < K + kAhead; ++k) row_[k] = rows[smaller(k, K - 1)];
-        pack_panels(rows, K, panel_.data(), share(panels() - standing_, thread, threads), data_.data());
+        if (!stands_)
+            pack_panels(rows, K, panel_.data(), share(whole(), thread, threads),
+                        data_.data() + before_whole_);
+        constexpr int W = Vec<R>::size;
+        if (thread + 1 == threads)
+            for (int first = 0; first < rest(); first += W)
+                pack_rest(rows, K, first, smaller(W, rest() - first));
     }
 
+    // How many whole panels there are, and how many columns beyond them.
+    Index whole() const { return columns / kPanel<R>; }
+    int rest() const { return static_cast<int>(columns % kPanel<R>); }
     Index panels() const { return ceil_div(columns, kPanel<R>); }
-    int width(Index p) const { return static_cast<int>(smaller<Index>(kPanel<R>, columns - p * kPanel<R>)); }
+    int width(Index p) const { return p < whole() ? kPanel<R> : rest(); }
     // Panel p of K rows.
     Side<R> panel(Index p, Index K) const {
-        if (p < standing_) return {row_.data(), p * kPanel<R>};
-        return {packed_row_.data(), (p - standing_) * K * kPanel<R>};
+        if (p == whole() && beside_ != nullptr) return {beside_->packed_row_.data(), beside_->rest()};
+        if (p == whole()) return {packed_row_.data(), 0};
+        if (stands_) return {row_.data(), p * kPanel<R>};
+        return {packed_row_.data(), before_whole_ + p * K * kPanel<R>};
     }
+    // Whether the other one's rest stands behind this one's.
+    bool precedes(const RightOperand& other) const { return other.beside_ == this; }
 
 private:
     static constexpr Index kShortRow = 512;  // bytes
 
-    const Index standing_;  // panels that are read where they stand: the first ones
-    const Space<const R*> row_, packed_row_;
+    static bool saves_a_vector(int a, int b) {
+        const auto vectors = [](int lanes) { return ceil_div(lanes, Vec<R>::size); };
+        return a > 0 && b > 0 && a + b <= kPanel<R> && vectors(a + b) < vectors(a) + vectors(b);
+    }
+    // `lanes` columns of the rest, which are no more than a vector.
+    void pack_rest(const R* const* rows, Index K, int first, int lanes) const {
+        const Index from = whole() * kPanel<R> + first;
+        R* to = beside_ != nullptr ? beside_->data_.data() + beside_->rest() + first : data_.data() + first;
+        for (Index k = 0; k < K; ++k, to += kPanel<R>)
+            store_lanes(to, load_lanes(rows[k] + from, lanes), lanes);
+    }
+
+    const bool stands_;  // whole panels are read where they stand
+    const RightOperand* const beside_;
+    const Index before_whole_;  // elements of the rest's panel, which is the first one
     const Space<R> data_;
+    const Space<const R*> row_, packed_row_;
     const Space<Panel<R>> panel_;
 };
 
@@ -64,6 +94,20 @@ struct OuterTarget {
     R* weight;     // dW of the first column
     Index stride;  // of its rows
     R* bias;       // db of the first column, or null
+};
+
+// What one panel is multiplied for: columns of a target, or of both, one behind the other.
+template <class R>
+struct OuterPanel {
+    struct Piece {
+        const OuterTarget<R>* target;
+        Index column;
+        int width;
+    };
+    Side<R> right;
+    int width;
+    Piece piece[2];
+    int pieces;
 };
 
 // Neighbouring columns of delta, multiplied with up to two operands.
@@ -77,7 +121,32 @@ struct OuterBlock {
     Index panels() const {
         Index sum = 0;
         for (int i = 0; i < targets; ++i) sum += target[i].right->panels();
-        return sum;
+        return rests_beside() ? sum - 1 : sum;
+    }
+    // The whole ones of all targets, then the rests. K: rows.
+    OuterPanel<R> panel(Index place, Index K) const {
+        for (int i = 0; i < targets; place -= target[i++].right->whole())
+            if (place < target[i].right->whole()) return of_target(i, place, K);
+        if (rests_beside()) {
+            const int first = target[0].right->precedes(*target[1].right) ? 0 : 1;
+            OuterPanel<R> both = of_target(first, target[first].right->whole(), K);
+            const OuterPanel<R> second = of_target(1 - first, target[1 - first].right->whole(), K);
+            both.width += second.width;
+            both.piece[both.pieces++] = second.piece[0];
+            return both;
+        }
+        const int i = place == 0 && target[0].right->rest() > 0 ? 0 : 1;
+        return of_target(i, target[i].right->whole(), K);
+    }
+
+private:
+    bool rests_beside() const {
+        return targets == 2 &&
+               (target[0].right->precedes(*target[1].right) || target[1].right->precedes(*target[0].right));
+    }
+    OuterPanel<R> of_target(int i, Index p, Index K) const {
+        const RightOperand<R>& right = *target[i].right;
+        return {right.panel(p, K), right.width(p), {{&target[i], p * kPanel<R>, right.width(p)}, {}}, 1};
     }
 };
 
@@ -131,8 +200,35 @@ void bias_sums(const OuterBlock<R>& block, const R* const* delta, Index K, int t
     for (; v < mine.last; ++v) column_sums<R, 1>(block, v, delta, K, into);
 }
 
-// Some tiles of one block with its panels, counted panel by panel through all targets: those that have a
-// place in `mine`.
+// A tile of one panel, whose rows of dW are `rows` of the block. A panel of two targets goes by way of a tile
+// of its own.
+template <class R>
+BPTT_INLINE void outer_tile_of(const OuterPanel<R>& panel, Range rows, Side<R> left, Side<R> right, Index K,
+                               Into into) {
+    const auto place = [&](const typename OuterPanel<R>::Piece& its) BPTT_ALWAYS {
+        return its.target->weight + rows.first * its.target->stride + its.column;
+    };
+    const int M = static_cast<int>(rows.count());
+    if (panel.pieces == 1)
+        return outer_tile<R>(M, left, right, K, place(panel.piece[0]), panel.piece[0].target->stride,
+                             panel.width, into);
+    alignas(64) R tile[kTallest * kPanel<R>];
+    outer_tile<R>(M, left, right, K, tile, kPanel<R>, panel.width, Into::fresh);
+    const R* from = tile;
+    for (const auto& its : panel.piece) {
+        R* to = place(its);
+        for (int r = 0; r < M; ++r, to += its.target->stride)
+            for (int lane = 0; lane < its.width; lane += Vec<R>::size) {
+                const int lanes = its.width - lane;
+                const V<R> sum = load_lanes(from + r * kPanel<R> + lane, lanes);
+                store_lanes(to + lane, into == Into::sum ? ei::padd(load_lanes(to + lane, lanes), sum) : sum,
+                            lanes);
+            }
+        from += its.width;
+    }
+}
+
+// Some tiles of one block with its panels, counted panel by panel: those that have a place in `mine`.
 template <class R>
 void outer_group(const OuterBlock<R>& block, Range tiles_of_group, Range mine, const R* const* delta, Index K,
                  Into into) {
@@ -141,17 +237,13 @@ void outer_group(const OuterBlock<R>& block, Range tiles_of_group, Range mine, c
     for (Index k0 = 0; k0 == 0 || k0 < K; k0 += kDepth, into = Into::sum) {
         const Index depth = smaller(kDepth, K - k0);
         for (Index place = mine.first / group; place * group < mine.last; ++place) {
-            const Index of_first = block.target[0].right->panels();
-            const OuterTarget<R>& target = block.target[place < of_first ? 0 : 1];
-            const Index p = place < of_first ? place : place - of_first;
-            const Side<R> right = target.right->panel(p, K).from(k0);
+            const OuterPanel<R> panel = block.panel(place, K);
             const Range part{larger<Index>(mine.first - place * group, 0),
                              smaller(mine.last - place * group, group)};
             for (Index t = part.first; t < part.last; ++t) {
                 const Range rows = share(block.count, tiles_of_group.first + t, heights);
-                outer_tile<R>(static_cast<int>(rows.count()), {delta + k0, block.column + rows.first}, right,
-                              depth, target.weight + rows.first * target.stride + p * kPanel<R>,
-                              target.stride, target.right->width(p), into);
+                outer_tile_of(panel, rows, {delta + k0, block.column + rows.first}, panel.right.from(k0),
+                              depth, into);
             }
         }
     }

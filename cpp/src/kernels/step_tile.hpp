@@ -57,10 +57,16 @@ public:
     // Adds steps of m(t) rows: left [][kPack]. squares: a vector for each step, to whose lanes those of its
     // squares are added.
     void add(const R* left, Side<R> right, const Sequences& sequences, Range steps, R* squares) {
-        if (width_ > Vec<R>::size)
-            add_vectors<2>(left, right, sequences, steps, squares);
+        constexpr int W = Vec<R>::size;
+        const auto whole = [](const R* from, int v) BPTT_ALWAYS { return load(from + v * W); };
+        const auto part = [width = width_](const R* from, int v)
+                              BPTT_ALWAYS { return load_lanes(from + v * W, width - v * W); };
+        if (width_ == 2 * W)
+            add_vectors<2>(left, right, whole, sequences, steps, squares);
+        else if (width_ > W)
+            add_vectors<2>(left, right, part, sequences, steps, squares);
         else
-            add_vectors<1>(left, right, sequences, steps, squares);
+            add_vectors<1>(left, right, part, sequences, steps, squares);
     }
 
     // Adds the sum of all steps to a matrix, of which `to` is the tile's first row.
@@ -82,9 +88,10 @@ public:
     }
 
 private:
-    template <int wide>
-    BPTT_SHARED void add_vectors(const R* left, Side<R> right, const Sequences& sequences, Range steps,
-                                 R* squares) {
+    // get: a vector of a row on the right.
+    template <int wide, class Get>
+    BPTT_SHARED void add_vectors(const R* left, Side<R> right, Get get, const Sequences& sequences,
+                                 Range steps, R* squares) {
         constexpr int W = Vec<R>::size;
         const auto each = [](auto&& body) BPTT_ALWAYS {
             unroll<kTallest>([&](auto i)
@@ -95,7 +102,7 @@ private:
             each([&](auto i, auto v) BPTT_ALWAYS { sum[i][v] = all(R(0)); });
             for (Index k = sequences.alive(t); k > 0; --k, left += kPack<R>, right = right.from(1)) {
                 V<R> rights[wide];
-                unroll<wide>([&](auto v) BPTT_ALWAYS { rights[v] = load(right.of(0) + v * W); });
+                unroll<wide>([&](auto v) BPTT_ALWAYS { rights[v] = get(right.of(0), v); });
                 unroll<kTallest>([&](auto i) BPTT_ALWAYS {
                     const V<R> one = all(left[i]);
                     unroll<wide>([&](auto v)

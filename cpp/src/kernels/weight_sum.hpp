@@ -32,7 +32,8 @@ inline int weight_sums(const Dims& dims, Index gates, Index bytes) {
 template <class Cell, class R>
 struct WeightSum {
     struct Right : RightOperand<R> {
-        Right(int, Index its_columns, Index its_rows) : RightOperand<R>(its_columns, its_rows) {}
+        Right(int phase, Index its_columns, Index its_rows, const RightOperand<R>& x)
+            : RightOperand<R>(its_columns, its_rows, phase == 0 ? &x : nullptr) {}
     };
 
     const Rows rows;  // the sequences
@@ -46,7 +47,7 @@ struct WeightSum {
                           const WeightResults<R>* results)
         : rows(which, sequences, dims.N, sums),
           x(dims.D, chunk * rows.count()),
-          source(Cell::phases, dims.H, chunk * rows.count()) {
+          source(Cell::phases, dims.H, chunk * rows.count(), x) {
         const Index D = dims.D, H = dims.H;
         const WeightResults<R>& to = results[which];
         int last_kind = -1;
