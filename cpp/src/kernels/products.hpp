@@ -264,7 +264,16 @@ template <class R, int M, int wide>
 BPTT_INLINE void tiles_of_width(const Panels<R>& b, Index& p, Index last, Index k0, Index K,
                                 const R* const* a, R* const* c, Fetch fetch) {
     if constexpr (wide > 2) {
-        for (; takes(M, wide, last - p); p += wide / 2) tile<R, M, wide>(b, p, k0, K, a, c);
+        for (; takes(M, wide, last - p); p += wide / 2) {
+            if constexpr (M > 1) {
+                // The last half of a panel may be empty.
+                if (b.panel[p + wide / 2 - 1].width <= Vec<R>::size) {
+                    tile<R, M, wide - 1>(b, p, k0, K, a, c);
+                    continue;
+                }
+            }
+            tile<R, M, wide>(b, p, k0, K, a, c);
+        }
         tiles_of_width<R, M, narrower(M, wide)>(b, p, last, k0, K, a, c, fetch);
     } else {
         for (; p < last; ++p) {
