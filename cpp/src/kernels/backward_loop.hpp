@@ -206,22 +206,53 @@ protected:
         if (trace_.wants_norms()) clear_results(thread);
     }
 
+    // Where a step's rows stand: delta, dh and dc of each row of gradient, the others of each sequence.
+    struct StepRows {
+        RowsOf<R> delta;
+        R *dh, *dc, *handed, *whole_dc;  // each row H elements, as those of the states and of dy
+        RowsOf<const R> gates;
+        const R *h_prev, *h, *c_prev, *c, *dy;
+        bool same_before;  // h_prev and c_prev are those of all sequences
+        bptt::Cell cell;
+        Index H;
+    };
+    BPTT_INLINE StepRows step_rows(Index t) const {
+        constexpr bool traces = !Lags::any;
+        const Index before = sequences_.slot_before(t, 0), after = sequences_.slot_after(t);
+        return {{delta_row(t, 0), apart<R>(row_)},
+                a_.dh,
+                Cell::has_c ? a_.dc : nullptr,
+                traces ? trace_.handed(t, 0) : nullptr,
+                traces && Cell::has_c ? trace_.whole_dc(t, 0) : nullptr,
+                {Cell::kept > 0 ? gate_row(t, 0) : nullptr, row_},
+                h(before, 0),
+                h(after, 0),
+                Cell::has_c ? c(before, 0) : nullptr,
+                Cell::has_c ? c(after, 0) : nullptr,
+                a_.dy != nullptr ? a_.dy + place(t) * N_ * H_ : nullptr,
+                a_.reset == nullptr && sequences_.alike(),
+                a_.cell,
+                H_};
+    }
+
     template <int phase>
     void step(Index t, const Rows& rows, const BackwardWeights<Cell, R>& weights, const Own& own,
               Barrier& barrier) const {
         constexpr Window window = hh_window<Cell>(phase);
         const auto living = rows.living(t);
+        const StepRows at = step_rows(t);
+        const Range units = weights.units;
         const Panels<R>& b = weights.hh[phase].panels();
         for (Index i0 = 0; i0 < living.count; i0 += kGroupRows) {
             const Index m = smaller(kGroupRows, living.count - i0);
             if constexpr (Lags::any && phase + 1 == Cell::phases) begin(t, living, i0, m);
-            for (Index i = 0; i < m; ++i) pointwise<phase>(t, living.at(i0 + i), weights.units);
-            if (!by_units_) hand_back<phase>(t, living, i0, m, b, own, window);
+            for (Index i = 0; i < m; ++i) pointwise<phase>(at, t, living.at(i0 + i), units);
+            if (!by_units_) hand_back<phase>(at, t, living, i0, m, b, own, window);
         }
         if (by_units_) {
             barrier.wait();  // the product needs the deltas of all units
             for (Index i0 = 0; i0 < living.count; i0 += kGroupRows)
-                hand_back<phase>(t, living, i0, smaller(kGroupRows, living.count - i0), b, own, window);
+                hand_back<phase>(at, t, living, i0, smaller(kGroupRows, living.count - i0), b, own, window);
         }
         if constexpr (phase > 0) step<phase - 1>(t, rows, weights, own, barrier);
     }
@@ -238,40 +269,50 @@ protected:
 
     // delta @ W_hh: into dh of the step before, or into the column of the phase's source.
     template <int phase, class Alive>
-    BPTT_INLINE void hand_back(Index t, const Alive& living, Index i0, Index m, const Panels<R>& b,
-                               const Own& own, Window window) const {
+    BPTT_INLINE void hand_back(const StepRows& at, Index t, const Alive& living, Index i0, Index m,
+                               const Panels<R>& b, const Own& own, Window window) const {
+        const R** const from = own.delta.data();
+        R** const to = own.to.data();
         for (Index i = 0; i < m; ++i) {
             const Index row = living.at(i0 + i);
-            R* const delta = delta_row(t, row);
-            own.delta[i] = delta + window.first * H_;
-            own.to[i] = phase == 0 ? a_.dh + row * H_ : delta + Cell::source_column[phase] * H_;
+            R* const delta = at.delta[row];
+            from[i] = delta + window.first * at.H;
+            to[i] = phase == 0 ? at.dh + row * at.H : delta + Cell::source_column[phase] * at.H;
         }
         if constexpr (Lags::any && Cell::has_c) {
             if (lags_.only_c()) {
-                for (Index i = 0; i < m; ++i) fill<R>(own.to[i], H_, R(0));
+                for (Index i = 0; i < m; ++i) fill<R>(to[i], H_, R(0));
                 return;
             }
         }
-        product(b, 0, b.count, own.delta.data(), own.to.data(), m,
+        product(b, 0, b.count, from, to, m,
                 order_of(t * ceil_div(living.count, kGroupRows) + i0 / kGroupRows));
     }
 
     template <int phase>
-    BPTT_INLINE void pointwise(Index t, Index row, Range units) const {
-        const Index n = lags_.sequence(row);
-        const Index after = sequences_.slot_after(t);
-        const BackwardRows<R> step{delta_row(t, row),
-                                   Cell::kept > 0 ? gate_row(t, n) : nullptr,
-                                   h_before(t, n),
-                                   h(after, n),
-                                   Cell::has_c ? c_before(t, n) : nullptr,
-                                   Cell::has_c ? c(after, n) : nullptr,
-                                   dy_row(t, n, row),
-                                   a_.dh + row * H_,
-                                   Cell::has_c ? a_.dc + row * H_ : nullptr,
-                                   Lags::any ? nullptr : trace_.handed(t, n),
-                                   Lags::any || !Cell::has_c ? nullptr : trace_.whole_dc(t, n)};
-        backward_pointwise<Cell, phase>(a_.cell, H_, units, step);
+    BPTT_INLINE void pointwise(const StepRows& at, Index t, Index row, Range units) const {
+        const Index n = lags_.sequence(row), place = n * at.H;
+        BackwardRows<R> rows{};
+        rows.delta = at.delta[row];
+        if constexpr (Cell::kept > 0) rows.gates = at.gates[n];
+        rows.h_prev = at.same_before ? at.h_prev + place : h_before(t, n);
+        rows.h = at.h + place;
+        rows.dh = at.dh + row * at.H;
+        if constexpr (Cell::has_c) {
+            rows.c_prev = at.same_before ? at.c_prev + place : c_before(t, n);
+            rows.c = at.c + place;
+            rows.dc = at.dc + row * at.H;
+        }
+        if constexpr (Lags::any) {
+            rows.dy = dy_row(t, n, row);
+        } else {
+            rows.dy = at.dy != nullptr ? at.dy + place : zeros_.data();
+            if (at.handed != nullptr) {
+                rows.handed = at.handed + place;
+                if constexpr (Cell::has_c) rows.whole_dc = at.whole_dc + place;
+            }
+        }
+        backward_pointwise<Cell, phase>(at.cell, at.H, units, rows);
     }
 
     // Nothing goes back through a reset.

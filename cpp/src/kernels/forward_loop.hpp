@@ -99,12 +99,12 @@ private:
         return smaller(T_, larger(kForwardChunkBytes / step_bytes, ceil_div(kForwardChunkRows, N_)));
     }
 
-    // Of the i-th sequence that the thread has at step t, which is n; t0: where the chunk begins. A later
-    // phase takes what all threads made of a row.
-    BPTT_INLINE R* working_row(Index t, Index t0, Index i, Index n, const Own& own) const {
-        if (a_.gates != nullptr) return a_.gates + (place(t) * N_ + n) * row_;
+    // At step t, of a tape's by the sequence, else by its place among those that the thread has; t0: where
+    // the chunk begins. A later phase takes what all threads made of a row.
+    BPTT_INLINE RowsOf<R> working_rows(Index t, Index t0, const Own& own) const {
+        if (a_.gates != nullptr) return {a_.gates + place(t) * N_ * row_, row_};
         const Own& whose = Cell::phases > 1 && by_units_ ? own_[0] : own;
-        return whose.work.data() + ((t - t0) * whose.rows.count() + i) * own_row_;
+        return {whose.work.data() + (t - t0) * whose.rows.count() * own_row_, own_row_};
     }
     BPTT_INLINE Index place(Index t) const { return sequences_.place(t); }
     BPTT_INLINE R* h(Index slot, Index n) const { return a_.h + (slot * N_ + n) * H_; }
@@ -126,40 +126,76 @@ private:
 
     // W_ih x + b for all rows of a chunk.
     void project_input(Index t0, Index t1, const ForwardWeights<Cell, R>& weights, const Own& own) const {
+        const R** const from = own.from.data();
+        R** const to = own.to.data();
+        const bool keep = a_.gates != nullptr;
         Index m = 0;
         for (Index t = t0; t < t1; ++t) {
             const Living living = own.rows.living(t);
+            const RowsOf<const R> x{a_.x + place(t) * N_ * D_, D_};
+            const RowsOf<R> rows = working_rows(t, t0, own);
             for (Index i = 0; i < living.count; ++i, ++m) {
                 const Index n = living.at(i);
-                own.from[m] = a_.x + (place(t) * N_ + n) * D_;
-                own.to[m] = working_row(t, t0, i, n, own);
+                from[m] = x[n];
+                to[m] = rows[keep ? n : i];
             }
         }
         const Panels<R>& b = weights.ih.panels();
-        product(b, 0, b.count, own.from.data(), own.to.data(), m);
+        product(b, 0, b.count, from, to, m);
+    }
+
+    // Where a step's rows stand, and how the states go: rows of H elements.
+    struct StepRows {
+        RowsOf<R> work;
+        const R *h_prev, *c_prev;
+        R *h_next, *c_next;
+        bool same_before;  // h_prev and c_prev are those of all sequences
+        bool keep;
+        bptt::Cell cell;
+        Index H;
+    };
+    BPTT_INLINE StepRows step_rows(Index t, Index t0, const Own& own) const {
+        const Index before = sequences_.slot_before(t, 0), after = sequences_.slot_after(t);
+        return {working_rows(t, t0, own),
+                h(before, 0),
+                Cell::has_c ? c(before, 0) : nullptr,
+                h(after, 0),
+                Cell::has_c ? c(after, 0) : nullptr,
+                a_.reset == nullptr && sequences_.alike(),
+                a_.gates != nullptr,
+                a_.cell,
+                H_};
+    }
+    BPTT_INLINE const R* h_before(const StepRows& at, Index t, Index n) const {
+        return at.same_before ? at.h_prev + n * at.H : h_before(t, n);
     }
 
     template <int phase>
     void step(Index t, Index t0, const ForwardWeights<Cell, R>& weights, const Own& own,
               Barrier& barrier) const {
         const Living living = own.rows.living(t);
+        const StepRows at = step_rows(t, t0, own);
+        const Range units = weights.units;
+        const Index at_once = rows_at_once_;
+        const R** const from = own.from.data();
+        R** const to = own.to.data();
         const Panels<R>& b = weights.hh[phase].panels();
         for (Index i0 = 0; i0 < living.count; i0 += kGroupRows) {
             const Index m = smaller(kGroupRows, living.count - i0);
             for (Index i = 0; i < m; ++i) {
                 const Index n = living.at(i0 + i);
-                own.to[i] = working_row(t, t0, i0 + i, n, own);
-                own.from[i] = phase == 0 ? h_before(t, n) : own.to[i] + Cell::source_column[phase] * H_;
+                to[i] = at.work[at.keep ? n : i0 + i];
+                from[i] = phase == 0 ? h_before(at, t, n) : to[i] + Cell::source_column[phase] * at.H;
             }
-            product(b, 0, b.count, own.from.data(), own.to.data(), m,
+            product(b, 0, b.count, from, to, m,
                     order_of(t * ceil_div(living.count, kGroupRows) + i0 / kGroupRows));
-            for (Index i = 0; i < m; i += rows_at_once_) {
-                const Range some{i0 + i, i0 + smaller(i + rows_at_once_, m)};
+            for (Index i = 0; i < m; i += at_once) {
+                const Range some{i0 + i, i0 + smaller(i + at_once, m)};
                 for (Index k = some.first; k < some.last; ++k)
-                    gates<phase>(t, living.at(k), own.to[k - i0], weights.units);
+                    gates<phase>(at, t, living.at(k), to[k - i0], units);
                 if constexpr (phase + 1 == Cell::phases)
                     for (Index k = some.first; k < some.last; ++k)
-                        output(t, living.at(k), own.to[k - i0], weights.units);
+                        output(at, t, living.at(k), to[k - i0], units);
             }
         }
         if (by_units_) barrier.wait();
@@ -167,17 +203,18 @@ private:
     }
 
     template <int phase>
-    BPTT_INLINE void gates(Index t, Index n, R* row, Range units) const {
-        const R* const h_prev = h_before(t, n);
-        forward_gates<Cell, phase>(a_.cell, H_, units, a_.gates != nullptr, row, h_prev,
-                                   Cell::has_c ? c_before(t, n) : h_prev, c_after(t, n));
+    BPTT_INLINE void gates(const StepRows& at, Index t, Index n, R* row, Range units) const {
+        const R *const h_prev = h_before(at, t, n), *c_prev = h_prev;
+        if constexpr (Cell::has_c) c_prev = at.same_before ? at.c_prev + n * at.H : c_before(t, n);
+        forward_gates<Cell, phase>(at.cell, at.H, units, at.keep, row, h_prev, c_prev, c_after(at, n));
     }
-    BPTT_INLINE void output(Index t, Index n, R* row, Range units) const {
-        forward_output<Cell>(a_.cell, H_, units, a_.gates != nullptr, row, h_before(t, n),
-                             h(sequences_.slot_after(t), n), c_after(t, n));
+    BPTT_INLINE void output(const StepRows& at, Index t, Index n, R* row, Range units) const {
+        forward_output<Cell>(at.cell, at.H, units, at.keep, row, h_before(at, t, n), at.h_next + n * at.H,
+                             c_after(at, n));
     }
-    BPTT_INLINE R* c_after(Index t, Index n) const {
-        return Cell::has_c ? c(sequences_.slot_after(t), n) : nullptr;
+    BPTT_INLINE R* c_after(const StepRows& at, Index n) const {
+        if constexpr (Cell::has_c) return at.c_next + n * at.H;
+        return nullptr;
     }
 
     // Beyond a sequence's end y is zero.

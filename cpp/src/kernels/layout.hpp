@@ -50,6 +50,8 @@ public:
         return given_ && slot == static_cast<Index>(lengths_[n]) ? T_ : slot;
     }
     BPTT_INLINE Index slot_after(Index t) const { return reverse_ ? place(t) : t + 1; }
+    // Whether the slot before a step is the same for all sequences.
+    BPTT_INLINE bool alike() const { return !reverse_ || !given_; }
     // Whether a reset stands between this step and the one taken before it: reset[t] parts step t from
     // step t-1, whichever of them comes first.
     BPTT_INLINE bool is_reset(const bool* reset, Index t, Index n) const {
@@ -142,6 +144,17 @@ BPTT_INLINE Index Living::at(Index i) const {
     if (blocks == nullptr) return first + i;
     return i < whole ? blocks[i / Rows::kBlock * Rows::kLists + i % Rows::kBlock] : rest[i - whole];
 }
+
+// Rows of an array, `apart` from one to the next. A loop over rows that are written has these in copies of
+// its own: what is read through a pointer to the loop's members the compiler reads again after each vector,
+// which might have been written over it.
+template <class E>
+struct RowsOf {
+    E* first;
+    Index apart;
+
+    BPTT_INLINE E* operator[](Index n) const { return first + n * apart; }
+};
 
 // ---- a cell's columns ----------------------------------------------------------------------------
 
