@@ -35,7 +35,7 @@ SAMPLES = 1000  # a second
 # What a function is for: the first pattern that its library and its name, without parameters,
 # match. Who sleeps is not seen; bptt's threads spin where they wait.
 KINDS = {
-    "products": r"libbptt.*\b(tile|product|outer_tile|outer_group|outer_sum|column_sums|bias_sums)<",
+    "products": r"libbptt.*\b(tile|product|outer_(tile|group|sum)|column_sums|bias_sums)<",
     "packing": r"libbptt.*\b(pack_\w+<|PackedWeights|RightOperand|ForwardWeights|BackwardWeights)",
     "cells": r"libbptt.*\b(Forward|Backward)Loop<",
     "waiting": r"Barrier::meet|Wait::|libgomp|sched_yield"
