@@ -153,10 +153,12 @@ protected:
     // What a thread needs for itself; rows: its own, or where the units are split all of them.
     struct Own {
         BPTT_SET::Rows rows;
+        LeftSpace<R> left;
         Space<const R*> delta, right;
         Space<R*> to;
         Own(int thread, const BackwardLoop& loop)
             : rows(loop.by_units_ ? 0 : thread, loop.sequences_, loop.N_, loop.by_units_ ? 1 : loop.threads_),
+              left(loop.row_, loop.lags_.listed(loop.chunk_, loop.N_)),
               delta(loop.lags_.listed(loop.chunk_, loop.N_)),
               right(larger(loop.chunk_ * loop.N_, kGates * loop.H_)),
               to(loop.lags_.listed(loop.chunk_, loop.N_)) {}
@@ -373,9 +375,9 @@ protected:
             const Index K = each_row(sum.rows, t0, t1,
                                      [&](Index k, Index t, Index n) { own.delta[k] = delta_row(t, n); });
             if (trace_.wants_norms())
-                trace_.sum_by_step(t0, t1, K, own.delta.data(), own.right.data(), thread, barrier);
+                trace_.sum_by_step(t0, t1, K, own.delta.data(), own.right.data(), own.left, thread, barrier);
             else
-                outer_sum(sum.blocks, sum.count, own.delta.data(), K, part, parts,
+                outer_sum(sum.blocks, sum.count, own.delta.data(), K, part, parts, own.left,
                           t1 == T_ ? Into::fresh : Into::sum);
         }
         if (!alone || t0 == 0) barrier.wait();  // the next chunk writes over deltas and operands

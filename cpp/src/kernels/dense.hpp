@@ -68,6 +68,12 @@ void linear_forward(const kernels::LinearArgs<R>& a) {
 // Rows of a chunk: the depth of the weight gradient's products.
 constexpr Index kLinearChunkRows = 512;
 
+// What a thread needs for itself.
+template <class R>
+struct LinearSpace : LeftSpace<R> {
+    LinearSpace(int, Index columns, Index K) : LeftSpace<R>(columns, K) {}
+};
+
 template <class R>
 void linear_backward(const kernels::LinearArgs<R>& a) {
     const Team team(threads_worth(2 * product_cycles<R>(a.M, a.D, a.V), a.threads));
@@ -75,6 +81,7 @@ void linear_backward(const kernels::LinearArgs<R>& a) {
     const PackedWeights<R> weight(columns_run(a.D), a.V);
     const RightOperand<R> right(a.D, smaller(a.M, kLinearChunkRows));
     const Space<const R*> weight_rows(a.V);
+    const Each<LinearSpace<R>> space(threads, a.V, smaller(a.M, kLinearChunkRows));
     for (Index v = 0; v < a.V; ++v) weight_rows[v] = a.weight + v * a.D;
     const OuterBlock<R> block{0, a.V, {{&right, a.dweight, a.D, a.dbias}, {}}, 1};
     team.run([&](int thread, Barrier& barrier) {
@@ -89,7 +96,7 @@ void linear_backward(const kernels::LinearArgs<R>& a) {
             }
             right.prepare(x, K, thread, threads);
             barrier.wait();  // operands of all threads are there
-            outer_sum(&block, 1, dy, K, thread, threads, first == 0 ? Into::fresh : Into::sum);
+            outer_sum(&block, 1, dy, K, thread, threads, space[thread], first == 0 ? Into::fresh : Into::sum);
             // dx of the chunk, while its dy is near.
             const Range mine = share(K, thread, threads);
             product_of_rows(weight.panels(), Range{0, weight.panels().count}, a.dy, a.dx, a.D,

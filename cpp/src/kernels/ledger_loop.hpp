@@ -217,7 +217,7 @@ private:
                 R* const to = a_.dweight_hh + (b * (slots_ + 1) + lag) * weights;
                 OuterBlock<R> blocks[Cell::gates];
                 const int count = blocks_to(to, static_cast<int>(b), blocks);
-                outer_sum(blocks, count, own.delta.data(), K, thread, threads_, Into::sum);
+                outer_sum(blocks, count, own.delta.data(), K, thread, threads_, own.left, Into::sum);
             }
     }
 

@@ -153,6 +153,47 @@ private:
 // Tiles that a panel of the right operand serves while it is near: a line or two of each row of delta.
 constexpr Index kColumnGroup = 8;
 
+// Columns of a packed tile.
+template <class R>
+constexpr int kPack = static_cast<int>((kTallest + Vec<R>::size - 1) / Vec<R>::size) * Vec<R>::size;
+
+// Packs depth rows of delta: the columns of some of the block's tiles, each tile's by themselves, [][kPack].
+template <class R>
+BPTT_SHARED void pack_tiles(const R* const* delta, Index depth, const OuterBlock<R>& block, Range tiles,
+                            R* space) {
+    constexpr Index W = Vec<R>::size;
+    Range rows[kColumnGroup];
+    for (Index t = tiles.first; t < tiles.last; ++t)
+        rows[t - tiles.first] = share(block.count, t, block.tiles());
+    for (Index k = 0; k < depth; ++k) {
+        const R* const from = delta[k] + block.column;
+        for (Index t = 0; t < tiles.count(); ++t) {
+            const int M = static_cast<int>(rows[t].count());
+            R* const to = space + (t * depth + k) * kPack<R>;
+            unroll<kPack<R> / W>([&](auto i) {
+                constexpr int lane = decltype(i)::value * W;
+                store(to + lane, lane < M ? load_lanes(from + rows[t].first + lane, M - lane) : all(R(0)));
+            });
+        }
+    }
+}
+
+// What a thread needs to pack in.
+template <class R>
+struct LeftSpace {
+    Space<R> packed;
+    Space<const R*> row;
+
+    // Of blocks of so many columns at most, and K rows.
+    BPTT_SHARED LeftSpace(Index columns, Index K)
+        : packed(kPacksLeft ? smaller<Index>(kColumnGroup, ceil_div(columns, kTallest)) * smaller(kDepth, K) *
+                                  kPack<R>
+                            : 0),
+          row(kPacksLeft ? smaller(kDepth, K) : 0) {
+        for (Index k = 0; kPacksLeft && k < smaller(kDepth, K); ++k) row[k] = packed.data() + k * kPack<R>;
+    }
+};
+
 // The biases' gradients of some neighbouring vectors of a block's columns, the same for all targets.
 template <class R, int vectors>
 BPTT_SHARED void column_sums(const OuterBlock<R>& block, Index vector, const R* const* delta, Index K,
@@ -231,29 +272,31 @@ BPTT_INLINE void outer_tile_of(const OuterPanel<R>& panel, Range rows, Side<R> l
 // Some tiles of one block with its panels, counted panel by panel: those that have a place in `mine`.
 template <class R>
 void outer_group(const OuterBlock<R>& block, Range tiles_of_group, Range mine, const R* const* delta, Index K,
-                 Into into) {
+                 const LeftSpace<R>& space, Into into) {
     const Index heights = block.tiles(), group = tiles_of_group.count();
     // An empty sum (K = 0) is zero.
     for (Index k0 = 0; k0 == 0 || k0 < K; k0 += kDepth, into = Into::sum) {
         const Index depth = smaller(kDepth, K - k0);
+        if (kPacksLeft) pack_tiles(delta + k0, depth, block, tiles_of_group, space.packed.data());
         for (Index place = mine.first / group; place * group < mine.last; ++place) {
             const OuterPanel<R> panel = block.panel(place, K);
             const Range part{larger<Index>(mine.first - place * group, 0),
                              smaller(mine.last - place * group, group)};
             for (Index t = part.first; t < part.last; ++t) {
                 const Range rows = share(block.count, tiles_of_group.first + t, heights);
-                outer_tile_of(panel, rows, {delta + k0, block.column + rows.first}, panel.right.from(k0),
-                              depth, into);
+                const Side<R> left = kPacksLeft ? Side<R>{space.row.data(), t * depth * kPack<R>}
+                                                : Side<R>{delta + k0, block.column + rows.first};
+                outer_tile_of(panel, rows, left, panel.right.from(k0), depth, into);
             }
         }
     }
 }
 
 // This thread's share of all blocks for a chunk of K rows, after the operands were prepared. into: fresh for
-// the first chunk, sum for the others.
+// the first chunk, sum for the others. space: for the widest block.
 template <class R>
 BPTT_SHARED void outer_sum(const OuterBlock<R>* blocks, int count, const R* const* delta, Index K, int thread,
-                           int threads, Into into) {
+                           int threads, const LeftSpace<R>& space, Into into) {
     if (K == 0 && into == Into::sum) return;
     Index total = 0;
     for (int b = 0; b < count; ++b) total += blocks[b].tiles() * blocks[b].panels();
@@ -266,7 +309,7 @@ BPTT_SHARED void outer_sum(const OuterBlock<R>* blocks, int count, const R* cons
             const Range group{t, smaller(t + kColumnGroup, heights)};
             const Index size = group.count() * panels;
             const Range part{larger<Index>(mine.first - at, 0), smaller(mine.last - at, size)};
-            if (part.first < part.last) outer_group(blocks[b], group, part, delta, K, into);
+            if (part.first < part.last) outer_group(blocks[b], group, part, delta, K, space, into);
             at += size;
         }
     }

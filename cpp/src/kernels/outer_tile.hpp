@@ -1,7 +1,7 @@
 // A tile of a weight gradient: dW[i][j] = sum over rows k of left[k][i] * right[k][j].
 //
-// Both sides are read where their rows stand. One k's values of all rows of the tile stand together, so none
-// needs an address of its own: a tile has as many rows as keep their sums in registers.
+// One k's values of all rows of the tile stand together, so none needs an address of its own: a tile has as
+// many rows as keep their sums in registers. Both sides may be read where their rows stand.
 #pragma once
 
 #include "kernels/products.hpp"
@@ -13,6 +13,9 @@ constexpr int kTallest = 14;
 #else
 constexpr int kTallest = 6;
 #endif
+
+// A low tile would take a small part of each line of delta, again and again: its columns are packed.
+constexpr bool kPacksLeft = kTallest < 8;
 
 enum class Into {
     fresh,  // the sum becomes dW

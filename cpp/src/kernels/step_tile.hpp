@@ -12,31 +12,6 @@
 
 namespace bptt::BPTT_SET {
 
-// Columns of a packed tile.
-template <class R>
-constexpr int kPack = static_cast<int>((kTallest + Vec<R>::size - 1) / Vec<R>::size) * Vec<R>::size;
-
-// Packs depth rows of delta: the columns of some of the block's tiles, each tile's by themselves.
-template <class R>
-BPTT_SHARED void pack_tiles(const R* const* delta, Index depth, const OuterBlock<R>& block, Range tiles,
-                            R* space) {
-    constexpr Index W = Vec<R>::size;
-    Range rows[kColumnGroup];
-    for (Index t = tiles.first; t < tiles.last; ++t)
-        rows[t - tiles.first] = share(block.count, t, block.tiles());
-    for (Index k = 0; k < depth; ++k) {
-        const R* const from = delta[k] + block.column;
-        for (Index t = 0; t < tiles.count(); ++t) {
-            const int M = static_cast<int>(rows[t].count());
-            R* const to = space + (t * depth + k) * kPack<R>;
-            unroll<kPack<R> / W>([&](auto i) {
-                constexpr int lane = decltype(i)::value * W;
-                store(to + lane, lane < M ? load_lanes(from + rows[t].first + lane, M - lane) : all(R(0)));
-            });
-        }
-    }
-}
-
 // The sum over k of a vector of packed[k], in four interleaved chains.
 template <class R>
 BPTT_INLINE Lanes<R> column_sum(const R* packed, Index K) {

@@ -23,16 +23,18 @@ public:
     BPTT_INLINE R* whole_dc(Index t, Index n) const { return row(args_.c, t, n); }
 
     // In place of outer_sum: dW of a chunk, which is added to what is there, |dW(t)| of each step, and where
-    // asked for the steps' shares and delta. delta: the K rows of the chunk; rows: room for as many.
-    BPTT_SHARED void sum_by_step(Index t0, Index t1, Index K, const R** delta, const R** rows, int thread,
-                                 Barrier& barrier) const {
+    // asked for the steps' shares and delta. delta: the K rows of the chunk; rows: room for as many; space:
+    // that of outer_sum.
+    BPTT_SHARED void sum_by_step(Index t0, Index t1, Index K, const R** delta, const R** rows,
+                                 const LeftSpace<R>& space, int thread, Barrier& barrier) const {
         const StepNorms<R>& steps = steps_[0];
         const auto& sequences = loop_.sequences_;
         if (steps.by_product()) {
             steps.sum(delta, K, t0, t1, thread, loop_.threads_);
             barrier.wait();
         } else {
-            outer_sum(loop_.sum_[0].blocks, loop_.sum_[0].count, delta, K, thread, loop_.threads_, Into::sum);
+            outer_sum(loop_.sum_[0].blocks, loop_.sum_[0].count, delta, K, thread, loop_.threads_, space,
+                      Into::sum);
         }
         for (Index t = t0 + thread; t < t1; t += loop_.threads_) {
             if (steps.by_product()) {
