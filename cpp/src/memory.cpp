@@ -30,9 +30,10 @@ struct Header {
     Header* next;  // of the kept ones of this size
 };
 
-// Sizes are rounded so that calls of nearly the same shape reuse each other's blocks.
+// Sizes are rounded so that calls of nearly the same shape reuse each other's blocks: by a sixteenth at most,
+// but for small ones.
 std::size_t rounded(std::size_t bytes) {
-    const std::size_t step = bytes < 4096 ? 256 : bytes < (std::size_t{1} << 20) ? 4096 : 65536;
+    const std::size_t step = bytes < 65536 ? 256 : bytes < (std::size_t{1} << 20) ? 4096 : 65536;
     return (bytes + step - 1) / step * step;
 }
 
