@@ -189,30 +189,6 @@ def test_a_block_has_its_number_of_threads() -> None:
 SETS = ("baseline", "x86-64-v3", "x86-64-v4")
 
 
-@pytest.mark.parametrize("N", [1, 2, 40])
-@pytest.mark.parametrize("layer", [bptt.LSTM(3, 70), bptt.GRU(3, 24, reset_after=False)], ids=repr)
-def test_the_most_memory_holds_whatever_the_split(layer: Any, N: int) -> None:
-    def peak(steps: int) -> int:
-        x = np.ones((steps, N, 3), np.float32)
-        before = _core.used_memory()
-        _core.reset_peak_memory()
-        y, _, tape = layer.forward(x)
-        layer.backward(tape, y)
-        return _core.peak_memory() - before
-
-    with bptt.num_threads(4):
-        _core.spend_most_memory(True)
-        try:
-            most, most_of_one = peak(300), peak(1)
-        finally:
-            _core.spend_most_memory(False)
-        assert peak(300) <= most
-        assert peak(1) < most_of_one  # one step is worth one thread
-    for threads in (1, 2, 4):
-        with bptt.num_threads(threads):
-            assert peak(300) <= most
-
-
 def test_the_best_set_is_chosen() -> None:
     supported = bptt.runtime.supported_instruction_sets()
     assert supported[0] == "baseline"

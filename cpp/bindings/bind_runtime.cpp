@@ -24,7 +24,13 @@ void register_runtime(py::module_& module) {
     module.def("used_memory", &used_memory);
     module.def("peak_memory", &peak_memory);
     module.def("reset_peak_memory", &reset_peak_memory);
-    module.def("spend_most_memory", &spend_most_memory, py::arg("on"));
+    module.def(
+        "spend_most_memory",
+        [](bool on) {
+            spend_most_memory(on);
+            copies_small = !on;
+        },
+        py::arg("on"));
     module.def("instruction_set", &instruction_set);
     module.def("supported_instruction_sets", &supported_instruction_sets);
 }

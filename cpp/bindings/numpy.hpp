@@ -142,15 +142,19 @@ py::object new_array(const Shape& shape, const R* data) {
     return py::reinterpret_steal<py::object>(array);
 }
 
-// The array as NumPy's, in the same memory (a small one as a copy, which costs less than an owner);
-// None where there is none.
+// Whether small arrays are copied, which costs less than an owner. Not while most memory is spent: what a
+// longer call will have in the library's memory counts in a short one too.
+inline bool copies_small = true;
+
+// The array as NumPy's, in the same memory or a copy of it; None where there is none.
 template <class R>
 py::object to_numpy(const Array<R>& array) {
     constexpr std::size_t small = 4096;
     if (!array) return py::none();
     const auto bytes = static_cast<std::size_t>(array.elements()) * sizeof(R);
-    py::object result = new_array<R>(array.shape(), bytes <= small ? nullptr : array.data());
-    if (bytes > small) {
+    const bool copies = bytes == 0 || (bytes <= small && copies_small);
+    py::object result = new_array<R>(array.shape(), copies ? nullptr : array.data());
+    if (!copies) {
         py::capsule owner(new Array<R>(array), [](void* held) { delete static_cast<Array<R>*>(held); });
         if (py::detail::npy_api::get().PyArray_SetBaseObject_(result.ptr(), owner.release().ptr()) != 0)
             throw py::error_already_set();

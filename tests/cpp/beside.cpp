@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "bptt/runtime.hpp"
+
 namespace {
 
 using namespace bptt::tested;
@@ -128,6 +130,12 @@ void whichever_way_is_chosen_gives_the_same() {
     several.check_against(alone, "as planned");
     const bool granted = Team(2).threads() > 1;  // not without OpenMP
     check((several.begun[0] > alone.begun[0]) == granted, "side by side the parts are shorter");
+    bptt::spend_most_memory(true);
+    Stack dear(dims, 3, true, 2);
+    run_calls<float, Sum>(dear.calls(true));
+    bptt::spend_most_memory(false);
+    dear.check_against(alone, "with most memory");
+    check(dear.begun == alone.begun, "where room is made for both ways it is one call after the other");
     const Team all(2);  // no other call gets threads now
     Stack refused(dims, 3, true, 2);
     run_calls<float, Sum>(refused.calls(true));

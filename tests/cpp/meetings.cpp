@@ -7,6 +7,7 @@
 #include <string>
 #include <thread>
 
+#include "bptt/runtime.hpp"
 #include "kernels/plan_now.hpp"
 
 namespace {
@@ -102,6 +103,17 @@ void measurement() {
     check(measure_meeting(2) == 0, "without a second thread there is nothing to measure");
 }
 
+// Two vectors of units and eight sequences.
+void most_memory() {
+    const bptt::Dims dims{10, 8, 4, 2 * Vec<float>::size};
+    bptt::spend_most_memory(true);
+    const Plan forward = plan_now<float>({4, 4, 1, 1}, dims, nullptr, 8),
+               backward = plan_now<float>({4, 4, 1, 2}, dims, nullptr, 8);
+    bptt::spend_most_memory(false);
+    check(forward.split == Split::units && forward.threads == 2, "twice all rows are the most forward");
+    check(backward.split == Split::sequences && backward.threads == 8, "most threads are so backward");
+}
+
 // A small layer of one sequence: worth it for two threads, but not where it is dear to meet.
 void plans() {
     const bptt::Dims dims{1000, 1, 64, 128};
@@ -136,6 +148,7 @@ int main() {
     delays();
     prices();
     measurement();
+    most_memory();
     plans();
     if (failures == 0) std::puts("threads meet where it pays");
     return failures == 0 ? 0 : 1;

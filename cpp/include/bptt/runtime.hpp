@@ -20,9 +20,9 @@ BPTT_API Index get_num_threads();
 BPTT_API Index used_memory();
 BPTT_API Index peak_memory();
 BPTT_API void reset_peak_memory();
-// While it is on, calls of this thread are split over threads in the way that takes most memory. How calls
-// are split depends on what else runs; what peak_memory says then holds whichever way is the quickest by the
-// next call.
+// While it is on, calls of this thread have the room of whichever way takes most memory: how they are split
+// over threads, and whether they run side by side. Which way a call goes depends on its length and on what
+// else runs; what peak_memory says then holds whichever is the quickest by the next call.
 BPTT_API void spend_most_memory(bool on);
 
 // The set that is used: "baseline", "x86-64-v3" or "x86-64-v4" ("baseline" is NEON on Arm). It is

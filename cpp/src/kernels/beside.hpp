@@ -7,7 +7,7 @@
 // depend on who does it, nor on how many steps it has, so the bits are those of one call after the other.
 #pragma once
 
-#include "kernels/plan.hpp"
+#include "kernels/plan_now.hpp"
 #include "kernels/space.hpp"
 #include "kernels/table.hpp"
 #include "kernels/threads.hpp"
@@ -99,14 +99,17 @@ private:
 template <class R, class Loop, class Args>
 void run_calls(const kernels::Calls<Args>& calls) {
     if (calls.count > 1) {
-        const BesidePlan plan = plan_beside<R>(
+        const BesidePlan plan = beside_now<R>(
             Loop::work, calls.count, [&](int l) { return calls.call[l].dims; }, calls.call[0].lengths,
             calls.chained, calls.call[0].threads);
         const Team team(plan.threads);
         if (team.threads() > 1) {
             const Beside<Loop, Args> beside(calls, plan.part_steps, team.threads());
-            team.run([&](int thread, Barrier&) { beside.work(thread); });
-            return;
+            if (!detail::spends_most_memory()) {
+                team.run([&](int thread, Barrier&) { beside.work(thread); });
+                return;
+            }
+            // One by one they may take more. There was room for this way; now they go the other one.
         }
     }
     for (int l = 0; l < calls.count; ++l) {

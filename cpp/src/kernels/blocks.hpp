@@ -14,6 +14,7 @@ constexpr double kStreamBytesPerCycle = 16;  // of the outer caches, read or wri
 
 // At most as many threads as have work for longer than it takes to start them. cycles: of one thread.
 inline int threads_worth(double cycles, int threads) {
+    if (detail::spends_most_memory()) return threads;  // each may have working space
     const double most = cycles / kRegionCycles;
     return most < 2 ? 1 : most < threads ? static_cast<int>(most) : threads;
 }

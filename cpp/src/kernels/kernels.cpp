@@ -31,7 +31,7 @@ void backward(const kernels::Calls<kernels::BackwardArgs<R>>& calls) {
 
 template <class Cell, class R>
 bool beside(const Dims* dims, int count, const std::int64_t* lengths, int threads) {
-    return plan_beside<R>(
+    return beside_now<R>(
                forward_work<Cell>, count, [dims](int l) { return dims[l]; }, lengths, true, threads)
                .threads > 1;
 }

@@ -28,20 +28,20 @@ BPTT_SHARED inline std::int64_t measure_meeting(int threads) {
     return larger<std::int64_t>(1, least / kMeetings);
 }
 
-// As many threads as there can be, and each with all rows where the units can be split so: every thread has
-// working space of its own.
+// The plan that takes most working space. Forward a thread that has some units has rows of all sequences, and
+// one that has some sequences has theirs. Backward each has the same: their number is what counts.
 template <class R>
-Plan dearest_plan(const Dims& dims, int threads) {
+Plan dearest_plan(const StepWork& work, const Dims& dims, int threads) {
     const Index most{threads}, by_units = smaller(most, ceil_div(dims.H, Vec<R>::size)),
                                by_sequences = smaller(most, dims.N);
-    if (by_units < by_sequences || by_units < 2)
-        return {Split::sequences, static_cast<int>(larger<Index>(1, by_sequences)), 0};
+    if (by_units < 2 || (work.passes > 1 && by_units < by_sequences))
+        return {Split::sequences, static_cast<int>(by_sequences), 0};
     return {Split::units, static_cast<int>(by_units), 0};
 }
 
 template <class R>
 Plan plan_now(const StepWork& work, const Dims& dims, const std::int64_t* lengths, int threads) {
-    if (detail::spends_most_memory()) return dearest_plan<R>(dims, threads);
+    if (detail::spends_most_memory()) return dearest_plan<R>(work, dims, threads);
     const Plan at_best = make_plan<R>(work, dims, lengths, threads, kLeastMeeting);
     if (at_best.split != Split::units) return at_best;  // nobody meets
     if (!detail::may_meet()) return make_plan<R>(work, dims, lengths, threads, kNever);
@@ -51,6 +51,15 @@ Plan plan_now(const StepWork& work, const Dims& dims, const std::int64_t* length
     }
     const double nanoseconds = static_cast<double>(detail::meeting(at_best.threads));
     return make_plan<R>(work, dims, lengths, threads, kWithItsLines * kCyclesPerNanosecond * nanoseconds);
+}
+
+// All calls have their working space at once where there are threads for it, and the longest parts need most.
+// (Whether one call on all threads needs more yet, run_calls sees.)
+template <class R, class DimsOf>
+BesidePlan beside_now(const StepWork& work, int count, DimsOf&& dims_of, const std::int64_t* lengths,
+                      bool chained, int threads) {
+    if (detail::spends_most_memory()) return {smaller(threads, count), dims_of(0).T};
+    return plan_beside<R>(work, count, dims_of, lengths, chained, threads);
 }
 
 // Tells how a call went whose units were split.
