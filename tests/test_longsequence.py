@@ -158,6 +158,33 @@ def test_memory_stays_within_what_the_plan_predicts_and_the_steps_are_counted(sh
     assert update.steps == 3000
 
 
+@pytest.mark.parametrize(
+    ("T", "N", "head", "layer"),
+    [
+        (3000, 1, 2, bptt.LSTM(3, 24, num_layers=3, seed=0)),
+        (3000, 2, 2, bptt.GRU(3, 70, num_layers=2, seed=0)),
+        (500, 20, 2, bptt.LSTM(3, 24, num_layers=3, seed=0)),  # 20 times 24 numbers: larger blocks
+        (20, 5, 2, bptt.GRU(100, 2, seed=0)),  # the input is what grows
+        (100, 2, 400, bptt.RNN(3, 16, num_layers=2, seed=0)),  # a head of many outputs
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("share", [0.02, 0.1, 1.0])
+def test_a_small_budget_holds_whichever_way_layers_run(layer, head, T, N, share, threads):
+    rng = np.random.default_rng(0)
+    model = bptt.Sequential(layer, bptt.Linear(layer.hidden_size, head, seed=1))
+    x = rng.standard_normal((T, N, layer.input_size), np.float32)
+    target = rng.standard_normal((T, N, head), np.float32)
+    with bptt.num_threads(threads):
+        budget = budget_for(model, bptt.losses.mse, x, target, share)
+        before = _core.used_memory()
+        _core.reset_peak_memory()
+        (update,) = bptt.FullBPTT(budget).run(model, bptt.losses.mse, x, target)
+        assert _core.peak_memory() - before <= budget
+    assert update.steps == T
+
+
 def test_more_memory_never_costs_more_steps():
     model, (x, target) = character_model(), text(500, 1)
     costs = [

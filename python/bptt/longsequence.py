@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+from bisect import bisect
 from collections.abc import Callable, Iterator
 from functools import partial
 from math import inf
+from sys import getsizeof
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -25,20 +27,36 @@ Count: TypeAlias = Callable[[Array], float]
 
 
 class _Needs(NamedTuple):
-    """What a model takes, in bytes, as probes found it."""
+    """What a model takes, in bytes, as probes found it.
 
-    steps: list[int]  # of each probe, ascending, the first 1
-    bytes: list[int]  # of tape, head, gradients and workspaces of a segment of so many steps
+    A short segment takes most when its workspaces are largest, a long one when its tape is. So the
+    two are told apart: the most of them does not show how the other one grows.
+    """
+
+    steps: list[int]  # of each probe, ascending: 1, 2, ...
+    passed: list[int]  # by a segment of so many steps without a tape
+    held: list[int]  # by one with a tape: tape, head and gradients, when its way back begins
+    beside: list[int]  # and the most that it takes beside these, before or after
     state: int  # of each state that is kept
 
     def segment(self, steps: int) -> int:
-        """Of a segment with a tape: between the probes, and on beyond the longest."""
-        found = float(np.interp(steps, self.steps, self.bytes))
-        if steps > self.steps[-1]:
-            rise = (self.bytes[-1] - self.bytes[-2]) / (self.steps[-1] - self.steps[-2])
-            found += max(rise, 0.0) * (steps - self.steps[-1])
-        # Blocks of memory are rounded up, and may be an eighth larger than asked for.
+        found = max(
+            self._of(steps, self.passed), self._of(steps, self.held) + self._of(steps, self.beside)
+        )
+        # Blocks of memory are rounded up, large ones by a sixteenth at most.
         return int(found * 9 / 8) + 2**14
+
+    def _of(self, steps: int, found: list[int]) -> float:
+        """What a workspace takes grows until a chunk is full: at most on as before, and not beyond
+        the next probe's. The most of several grows faster at last: below the line between two."""
+        if steps in self.steps:
+            return found[self.steps.index(steps)]
+        i = bisect(self.steps, steps) - 1
+        rise = (found[i] - found[i - 1]) / (self.steps[i] - self.steps[i - 1])
+        on = found[i] + max(rise, 0.0) * (steps - self.steps[i])
+        if i + 1 == len(found):
+            return on
+        return max(float(np.interp(steps, self.steps, found)), min(on, found[i + 1]))
 
     def memory(self, slots: int, steps: int) -> int:
         # Beside the slots: the state that is run, the one that is made, the one handed back.
@@ -198,7 +216,7 @@ class FullBPTT(Schedule):
             model.random_state = before
         if self.memory_budget is None:
             return CheckpointPlan(T, 1, T, needs.memory(1, T)), random
-        smallest = needs.memory(1, 1)
+        smallest = needs.memory(1, min(2, T))  # what is run to find it
         if self.memory_budget < smallest:
             raise ValueError(
                 f"FullBPTT: memory_budget is {self.memory_budget} bytes, "
@@ -238,34 +256,54 @@ def _best(T: int, needs: _Needs, budget: int) -> CheckpointPlan:
 def _probe(
     model: Layer, loss: Loss, x: Array, target: Array, state: State, budget: float
 ) -> tuple[_Needs, bool]:
-    """Runs pieces of 1, 2, 8, 32, ... steps forward and backward and sees what memory they take, as
-    long as the next can be expected to stay within the budget."""
+    """Runs pieces of 1, 2, 4, 8, 32, ... steps forward and backward and sees what memory they take,
+    as long as the next can be expected to stay within the budget."""
     random, drew = model.random_state, False
-    needs = _Needs([], [], 0)
+    needs = _Needs([], [], [], [], 0)
     collecting = gc.isenabled()
     gc.disable()  # what it frees would count as memory that a piece did not take
-    _core.spend_most_memory(True)  # longer pieces may be worth more threads
+    _core.spend_most_memory(True)  # longer pieces may be worth more threads, or run side by side
     try:
-        for steps in (1, 2, 8, 32, 128, 512):
-            if steps > 2 and (8 * steps > len(x) or needs.segment(steps) > budget):
+        for steps in (1, 2, 4, 8, 32, 128, 512):
+            if steps > 8 and 8 * steps > len(x):
                 break
-            if steps > len(x):
+            if steps > len(x) or (steps > 2 and needs.segment(steps) > budget):
                 break
-            _core.reset_peak_memory()
             before = _core.used_memory()
-            y, _, tape = model.forward(x[:steps], state)
+            _core.reset_peak_memory()
+            states.run(model, x[:steps], state)
+            passed = _core.peak_memory() - before
+            _core.reset_peak_memory()
+            y, final, tape = model.forward(x[:steps], state)
             drew = drew or model.random_state != random
             dy = loss(y, target[:steps])[1]
             del y
+            held = _core.used_memory() - before
             found = model.backward(tape, dy)
-            each = sum(max(leaf.nbytes, 256) + 512 for leaf in states.leaves(found.state))
+            beside = _core.peak_memory() - before - held
             # What a segment has beside: dy times its share, the sum of gradients.
-            its_bytes = _core.peak_memory() - before + dy.nbytes
-            its_bytes += sum(gradient.nbytes for gradient in found.parameters.values())
-            del found, tape, dy
-            needs = _Needs([*needs.steps, steps], [*needs.bytes, its_bytes], each)
+            held += dy.nbytes
+            kept, gradients = [*states.leaves(final)], [*found.parameters.values()]
+            del final, tape, dy, found
+            held += _freed(gradients)
+            needs = _Needs(
+                [*needs.steps, steps],
+                [*needs.passed, passed],
+                [*needs.held, held],
+                [*needs.beside, beside],
+                _freed(kept),
+            )
     finally:
         _core.spend_most_memory(False)
         if collecting:
             gc.enable()
     return needs, drew
+
+
+def _freed(arrays: list[Array]) -> int:
+    """Empties a list that alone refers to its arrays, and returns how many bytes they took: NumPy's
+    own, and those of the library, which are rounded up."""
+    total, before = 0, _core.used_memory()
+    while arrays:
+        total += getsizeof(arrays.pop())
+    return total + before - _core.used_memory()
