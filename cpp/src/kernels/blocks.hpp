@@ -42,6 +42,12 @@ double sum_of_blocks(Index blocks, double cycles, int threads, Body&& body) {
 // body(count, get, put) for one vector of a range after the other: get(p) reads its `count` elements of p,
 // put(p, lanes) writes them.
 template <class R, class Body>
+BPTT_INLINE void for_part_of_vector(Index first, int count, Body&& body) {
+    body(
+        count, [=](const R* p) BPTT_ALWAYS { return Lanes<R>(load_first(p + first, count)); },
+        [=](R* p, Lanes<R> v) BPTT_ALWAYS { store_first(p + first, v.v, count); });
+}
+template <class R, class Body>
 BPTT_INLINE void for_each_vector(Range range, Body&& body) {
     constexpr int W = Vec<R>::size;
     Index i = range.first;
@@ -49,12 +55,7 @@ BPTT_INLINE void for_each_vector(Range range, Body&& body) {
         body(
             W, [i](const R* p) BPTT_ALWAYS { return Lanes<R>(load(p + i)); },
             [i](R* p, Lanes<R> v) BPTT_ALWAYS { store(p + i, v.v); });
-    if (i < range.last) {
-        const int rest = static_cast<int>(range.last - i);
-        body(
-            rest, [i, rest](const R* p) BPTT_ALWAYS { return Lanes<R>(load_first(p + i, rest)); },
-            [i, rest](R* p, Lanes<R> v) BPTT_ALWAYS { store_first(p + i, v.v, rest); });
-    }
+    if (i < range.last) for_part_of_vector<R>(i, static_cast<int>(range.last - i), body);
 }
 
 // The same for a body that makes each element from what stands at its place, and writes at most `most` of
@@ -64,19 +65,26 @@ BPTT_INLINE void for_each_vector(Range range, Body&& body) {
 template <class R, int most, class Body>
 BPTT_INLINE void for_each_element(Range range, Body&& body) {
     constexpr int W = Vec<R>::size;
-    const Index rest = range.count() % W;
-    if (rest == 0 || range.count() < W) return for_each_vector<R>(range, body);
+    if (range.count() <= 0) return;
+    if (range.count() < W) return for_part_of_vector<R>(range.first, static_cast<int>(range.count()), body);
     R* to[most];
     V<R> kept[most];
     int count = 0;
-    const Index last = range.last - W;
-    body(
-        W, [last](const R* p) BPTT_ALWAYS { return Lanes<R>(load(p + last)); },
-        [&](R* p, Lanes<R> v) BPTT_ALWAYS {
-            to[count] = p + last;
-            kept[count++] = v.v;
-        });
-    for_each_vector<R>(Range{range.first, range.last - rest}, body);
+    bool keeps = range.count() % W > 0;
+    for (Index i = keeps ? range.last - W : range.first; i + W <= range.last;) {
+        body(
+            W, [i](const R* p) BPTT_ALWAYS { return Lanes<R>(load(p + i)); },
+            [&, i](R* p, Lanes<R> v) BPTT_ALWAYS {
+                if (keeps) {
+                    to[count] = p + i;
+                    kept[count++] = v.v;
+                } else {
+                    store(p + i, v.v);
+                }
+            });
+        i = keeps ? range.first : i + W;
+        keeps = false;
+    }
     for (int i = 0; i < count; ++i) store(to[i], kept[i]);
 }
 

@@ -194,7 +194,8 @@ struct LeftSpace {
     }
 };
 
-// The biases' gradients of some neighbouring vectors of a block's columns, the same for all targets.
+// The biases' gradients of some neighbouring vectors of a block's columns, the same for all targets; a single
+// one may have fewer columns.
 template <class R, int vectors>
 BPTT_SHARED void column_sums(const OuterBlock<R>& block, Index vector, const R* const* delta, Index K,
                              Into into) {
@@ -221,10 +222,10 @@ BPTT_SHARED void column_sums(const OuterBlock<R>& block, Index vector, const R* 
             }
         }
     };
-    if (lanes(vectors - 1) >= W)
-        sum_of([](const R* row, int v) BPTT_ALWAYS { return load(row + v * W); });
+    if constexpr (vectors == 1)
+        sum_of([&](const R* row, int) BPTT_ALWAYS { return load_lanes(row, lanes(0)); });
     else
-        sum_of([&](const R* row, int v) BPTT_ALWAYS { return load_lanes(row + v * W, lanes(v)); });
+        sum_of([](const R* row, int v) BPTT_ALWAYS { return load(row + v * W); });
 }
 
 // This thread's share of them.
@@ -237,7 +238,8 @@ void bias_sums(const OuterBlock<R>& block, const R* const* delta, Index K, int t
     constexpr int at_once = 4;
     const Range mine = share(ceil_div(block.count, Vec<R>::size), thread, threads);
     Index v = mine.first;
-    for (; v + at_once <= mine.last; v += at_once) column_sums<R, at_once>(block, v, delta, K, into);
+    for (; v + at_once <= mine.last && (v + at_once) * Vec<R>::size <= block.count; v += at_once)
+        column_sums<R, at_once>(block, v, delta, K, into);
     for (; v < mine.last; ++v) column_sums<R, 1>(block, v, delta, K, into);
 }
 
