@@ -81,7 +81,8 @@ def rows(run: Run) -> Iterator[Row]:
             sizes[name] = int(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
         row = {"benchmark": "memory", "threads": run.threads, **problem._asdict(), "bytes": sizes}
         row["tape"] = 4 * (1 + KEPT[cell]) * T * N * H
-        if len(names) > 1:
+        # A tiny step may find all its room in pages that are there, and take nothing.
+        if len(names) > 1 and all(sizes.values()):
             row["best_peer"] = min(names[1:], key=lambda name: sizes[name])
             row["ratio"] = sizes[row["best_peer"]] / sizes["bptt"]
         yield row
