@@ -120,7 +120,7 @@ BPTT_INLINE void forward_pointwise(bptt::Cell which, Index H, R* row, const R* h
     }
     Cell::choose(which, [&](auto its) BPTT_ALWAYS {
         using Its = decltype(its);
-        for_each_element<R, Cell::columns + 4>(all_units, [&](int, auto get, auto put) BPTT_ALWAYS {
+        for_each_vector<R>(all_units, [&](int, auto get, auto put) BPTT_ALWAYS {
             Lanes<R> a[Cell::columns], c_now;
             unroll<Cell::columns>([&](auto i) BPTT_ALWAYS { a[i] = get(row + i * H); });
             const Lanes<R> h_old = get(h_prev);
