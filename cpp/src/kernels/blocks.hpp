@@ -39,7 +39,7 @@ double sum_of_blocks(Index blocks, double cycles, int threads, Body&& body) {
     return sum;
 }
 
-// body(count, get, put) for one vector of a range after the other: get(p) reads its `count` elements of p,
+// body(count, get, put) for `count` elements from `first` on, less than a vector: get(p) reads those of p,
 // put(p, lanes) writes them.
 template <class R, class Body>
 BPTT_INLINE void for_part_of_vector(Index first, int count, Body&& body) {
@@ -47,6 +47,8 @@ BPTT_INLINE void for_part_of_vector(Index first, int count, Body&& body) {
         count, [=](const R* p) BPTT_ALWAYS { return Lanes<R>(load_first(p + first, count)); },
         [=](R* p, Lanes<R> v) BPTT_ALWAYS { store_first(p + first, v.v, count); });
 }
+
+// The same for one vector of a range after the other, and what is left.
 template <class R, class Body>
 BPTT_INLINE void for_each_vector(Range range, Body&& body) {
     constexpr int W = Vec<R>::size;
