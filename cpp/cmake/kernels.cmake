@@ -35,9 +35,10 @@ function(bptt_add_set target set)
     if(NOT MSVC)
       target_compile_options(${objects} PRIVATE
         $<$<NOT:$<CONFIG:Debug>>:-O3> -fno-math-errno -fno-trapping-math ${ARGN}
-        # A loop over rows asks the same questions of each row; GCC would copy it for every answer. And the
-        # tile's loop lies in two lines of the cache, not three.
-        $<$<CXX_COMPILER_ID:GNU>:-fno-unswitch-loops -falign-loops=64>
+        # A loop over rows asks the same questions of each row; GCC would copy it for every answer, and a
+        # function for every argument that some caller always gives. And the tile's loop lies in two lines of
+        # the cache, not three.
+        $<$<CXX_COMPILER_ID:GNU>:-fno-unswitch-loops -fno-ipa-cp-clone -falign-loops=64>
         # GCC says these of its own vector types and intrinsics.
         $<$<CXX_COMPILER_ID:GNU>:-Wno-ignored-attributes -Wno-uninitialized -Wno-maybe-uninitialized>)
     endif()

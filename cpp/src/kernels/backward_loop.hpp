@@ -10,7 +10,7 @@
 // for each sequence and lag. Which sequence a row belongs to and what it gets from the losses its `Lags` say.
 #pragma once
 
-#include "kernels/backward_step.hpp"
+#include "kernels/input_gradient.hpp"
 #include "kernels/plan_now.hpp"
 #include "kernels/table.hpp"
 #include "kernels/threads.hpp"
@@ -70,10 +70,12 @@ public:
           chunks_(ceil_div(T_, chunk_)),
           parts_a_chunk_(ceil_div(chunk_, part_steps_) + 1),
           sequences_(args.dims, args.lengths, args.reverse),
+          asks_(!by_units_ && !sequences_.given() && bytes() > kSecondCache),
+          dx_(args.dx != nullptr, !Lags::any && may_join<Cell>(), !by_units_, ih_window<Cell>().count * H_,
+              args.dims),
           zeros_(larger(H_, D_)),
           delta_(chunk_ * rows_ * apart<R>(row_)),
-          weights_(by_units_ ? threads_ : 1, H_, by_units_ ? threads_ : 1),
-          ih_(column_run(Range{0, D_}), ih_window<Cell>().count * H_),
+          weights_(by_units_ ? threads_ : 1, H_, by_units_ ? threads_ : 1, dx_.leaves_hh()),
           sum_count_(sums_of(args)),
           more_(more_of_sums()),
           sum_(sum_count_, sum_count_, sequences_, args.dims, chunk_, make_results()),
@@ -113,13 +115,15 @@ public:
             step<Cell::phases - 1>(t, own.rows, weights, own, barrier);
             stop_at_resets(t, own.rows, weights.units);
         }
-        if (a_.dx != nullptr) input_gradient(steps.first, steps.last, thread, own);
+        if (dx_.wanted()) input_gradient(steps.first, steps.last, thread, own);
+        if (joint() && steps.first == 0) dx_.give_dh(own.rows, a_.dh);
     }
 
 protected:
     friend class GradientTrace<Cell, R, BackwardLoop>;
 
     static constexpr int kGates = Cell::gates;
+    static constexpr Index size_of = sizeof(R);
 
     // A ledger has sums of its own, and leaves no trace. The norms of steps are those of one sum.
     static int sums_of(const Args& args) {
@@ -201,17 +205,21 @@ protected:
     }
 
     void prepare(const BackwardWeights<Cell, R>& weights, const Own& own, int thread) const {
-        weights.pack(H_, a_.weight_hh, own.right.data(), by_units_ ? 0 : thread, by_units_ ? 1 : threads_);
         rows_of_window<Cell>(Cell::ih_column, ih_window<Cell>(), H_, a_.weight_ih, D_, own.right.data());
-        if (a_.dx != nullptr) ih_.pack_straight(own.right.data(), thread, threads_);
-        ih_.start_from_zero(thread, threads_);
+        dx_.pack(own.right.data(), a_.weight_hh, thread, threads_);
+        if (!joint())
+            weights.pack(H_, a_.weight_hh, own.right.data(), by_units_ ? 0 : thread,
+                         by_units_ ? 1 : threads_);
+        if (joint()) dx_.take_dh(own.rows, a_.dh);
         if (trace_.wants_norms()) clear_results(thread);
     }
 
+    BPTT_INLINE bool joint() const { return !Lags::any && may_join<Cell>() && dx_.joint(); }
+    BPTT_INLINE RowsOf<R> dh_rows() const { return joint() ? dx_.rows() : RowsOf<R>{a_.dh, H_}; }
     // Where a step's rows stand: delta, dh and dc of each row of gradient, the others of each sequence.
     struct StepRows {
-        RowsOf<R> delta;
-        R *dh, *dc, *handed, *whole_dc;  // each row H elements, as those of the states and of dy
+        RowsOf<R> delta, dh;
+        R *dc, *handed, *whole_dc;  // each row H elements, as those of the states and of dy
         RowsOf<const R> gates;
         const R *h_prev, *h, *c_prev, *c, *dy;
         bool same_before;  // h_prev and c_prev are those of all sequences
@@ -222,7 +230,7 @@ protected:
         constexpr bool traces = !Lags::any;
         const Index before = sequences_.slot_before(t, 0), after = sequences_.slot_after(t);
         return {{delta_row(t, 0), apart<R>(row_)},
-                a_.dh,
+                dh_rows(),
                 Cell::has_c ? a_.dc : nullptr,
                 traces ? trace_.handed(t, 0) : nullptr,
                 traces && Cell::has_c ? trace_.whole_dc(t, 0) : nullptr,
@@ -244,7 +252,7 @@ protected:
         const auto living = rows.living(t);
         const StepRows at = step_rows(t);
         const Range units = weights.units;
-        const Panels<R>& b = weights.hh[phase].panels();
+        const Panels<R>& b = joint() ? dx_.panels() : weights.hh[phase].panels();
         for (Index i0 = 0; i0 < living.count; i0 += kGroupRows) {
             const Index m = smaller(kGroupRows, living.count - i0);
             if constexpr (Lags::any && phase + 1 == Cell::phases) begin(t, living, i0, m);
@@ -279,7 +287,7 @@ protected:
             const Index row = living.at(i0 + i);
             R* const delta = at.delta[row];
             from[i] = delta + window.first * at.H;
-            to[i] = phase == 0 ? at.dh + row * at.H : delta + Cell::source_column[phase] * at.H;
+            to[i] = phase == 0 ? at.dh[row] : delta + Cell::source_column[phase] * at.H;
         }
         if constexpr (Lags::any && Cell::has_c) {
             if (lags_.only_c()) {
@@ -287,8 +295,40 @@ protected:
                 return;
             }
         }
-        product(b, 0, b.count, from, to, m,
-                order_of(t * ceil_div(living.count, kGroupRows) + i0 / kGroupRows));
+        const Order order = order_of(t * ceil_div(living.count, kGroupRows) + i0 / kGroupRows);
+        Coming coming;
+        if constexpr (phase == 0 && !Lags::any)
+            if (asks_) add_rows_after(t, living, i0 + m, coming);
+        product(b, 0, b.count, from, to, m, order, &coming);
+        if constexpr (phase == 0) {
+            for (Index i = 0; joint() && i < m; ++i) {
+                const Index n = living.at(i0 + i);
+                dx_.give_dx(n, a_.dx + (place(t) * N_ + n) * D_);
+            }
+        }
+    }
+
+    // Bytes of all that the call goes through.
+    BPTT_SHARED double bytes() const {
+        const Index states = Cell::has_c ? 2 : 1, row = (Cell::kept + states + 1) * H_ + 2 * D_;
+        return static_cast<double>(T_ * N_ * size_of) * static_cast<double>(row);
+    }
+    // What will be read after the rows before place i0: the next group of rows, or of the step before the
+    // first one. With a step's last rows comes what the chunk's products outside the loop take of the step.
+    BPTT_SHARED void add_rows_after(Index t, const Living& living, Index i0, Coming& coming) const {
+        if (i0 == living.count) {
+            const Index first = (place(t) * N_ + living.first) * D_, bytes = living.count * D_ * size_of;
+            coming.add(a_.x + first, bytes);
+            if (a_.dx != nullptr) coming.add(a_.dx + first, bytes);
+            if (--t < 0) return;
+            i0 = 0;
+        }
+        const StepRows at = step_rows(t);
+        const Index n = living.at(i0), m = smaller(kGroupRows, living.count - i0), bytes = m * H_ * size_of;
+        if constexpr (Cell::kept > 0) coming.add(at.gates[n], m * row_ * size_of);
+        if (at.dy != nullptr) coming.add(at.dy + n * H_, bytes);
+        coming.add(at.h_prev + n * H_, bytes);
+        if constexpr (Cell::has_c) coming.add(at.c_prev + n * H_, bytes);
     }
 
     template <int phase>
@@ -299,7 +339,7 @@ protected:
         if constexpr (Cell::kept > 0) rows.gates = at.gates[n];
         rows.h_prev = at.same_before ? at.h_prev + place : h_before(t, n);
         rows.h = at.h + place;
-        rows.dh = at.dh + row * at.H;
+        rows.dh = at.dh[row];
         if constexpr (Cell::has_c) {
             rows.c_prev = at.same_before ? at.c_prev + place : c_before(t, n);
             rows.c = at.c + place;
@@ -324,7 +364,7 @@ protected:
         for (Index i = 0; i < living.count; ++i) {
             const Index row = living.at(i);
             if (!is_reset(t, lags_.sequence(row))) continue;
-            fill<R>(a_.dh + row * H_ + units.first, units.count(), R(0));
+            fill<R>(dh_rows()[row] + units.first, units.count(), R(0));
             if constexpr (Cell::has_c) fill<R>(a_.dc + row * H_ + units.first, units.count(), R(0));
         }
     }
@@ -350,13 +390,15 @@ protected:
     void input_gradient(Index t0, Index t1, int thread, const Own& own) const {
         constexpr Window window = ih_window<Cell>();
         const int part = by_units_ ? thread : 0, parts = by_units_ ? threads_ : 1;
-        const Index K = each_row(own.rows, t0, t1, [&](Index k, Index t, Index n) {
-            own.delta[k] = delta_row(t, n) + window.first * H_;
-            own.to[k] = a_.dx + (place(t) * N_ + n) * D_;
-        });
-        const Range mine = share(K, part, parts);
-        const Panels<R>& b = ih_.panels();
-        product(b, 0, b.count, own.delta.data() + mine.first, own.to.data() + mine.first, mine.count());
+        if (!joint()) {
+            const Index K = each_row(own.rows, t0, t1, [&](Index k, Index t, Index n) {
+                own.delta[k] = delta_row(t, n) + window.first * H_;
+                own.to[k] = a_.dx + (place(t) * N_ + n) * D_;
+            });
+            const Range mine = share(K, part, parts);
+            const Panels<R>& b = dx_.panels();
+            product(b, 0, b.count, own.delta.data() + mine.first, own.to.data() + mine.first, mine.count());
+        }
         for (Index t = t0; t < t1; ++t)
             for (Index i = own.rows.alive(t) + part; i < own.rows.count(); i += parts)
                 fill<R>(a_.dx + (place(t) * N_ + own.rows.at(i)) * D_, D_, R(0));
@@ -434,9 +476,10 @@ protected:
     const bool by_units_;
     const Index chunk_, part_steps_, chunks_, parts_a_chunk_;
     const Sequences sequences_;
+    const bool asks_;  // for what a step will read, while it is made
+    const InputGradient<R> dx_;
     const Space<R> zeros_, delta_;
     const Each<BackwardWeights<Cell, R>> weights_;
-    const PackedWeights<R> ih_;
     const int sum_count_;
     const Space<R> more_;  // for the second sum
     WeightResults<R> results_[2];

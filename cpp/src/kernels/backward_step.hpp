@@ -18,13 +18,14 @@ template <class Cell, class R>
 struct BackwardWeights {
     Range units;
     struct Phase : PackedWeights<R> {
-        Phase(int phase, Index H, Range units)
-            : PackedWeights<R>(column_run(units), hh_window<Cell>(phase).count * H) {}
+        Phase(int phase, Index H, Range units, bool used)
+            : PackedWeights<R>(column_run(units), used ? hh_window<Cell>(phase).count * H : 0) {}
     };
     Each<Phase> hh;
 
-    BackwardWeights(int unit_part, Index H, int unit_parts)
-        : units(units_of<R>(H, unit_part, unit_parts)), hh(Cell::phases, H, units) {}
+    // used: else there are none.
+    BackwardWeights(int unit_part, Index H, int unit_parts, bool used)
+        : units(units_of<R>(H, unit_part, unit_parts)), hh(Cell::phases, H, units, used) {}
 
     // Packs a share. What the product adds to is what the cell passed on, or nothing. rows: room for G*H.
     void pack(Index H, const R* weight_hh, const R** rows, int part, int parts) const {

@@ -14,11 +14,17 @@
 
 namespace bptt::BPTT_SET {
 
-constexpr Index kForwardChunkBytes = Index{512} << 10;  // of working rows: L2 often holds as much
+constexpr Index kForwardChunkBytes = Index{256} << 10;  // of working rows: they stay in L2
 constexpr Index kForwardChunkRows = 128;
 
 // Of all rows together, that go through the first half of the cell's pass before they go through the second.
 constexpr Index kVectorsAtOnce = 32;
+
+// The products with x and with h are one, step by step, where a panel of both is no larger, so that it stays
+// in the nearest cache beside the rows, and all of them are no more. (A tape's rows come from farther away: a
+// chunk's projection then has its use, as it fetches them.)
+constexpr Index kMostJointPanel = Index{16} << 10;
+constexpr Index joint_bytes(bool tape) { return Index{tape ? 64 : 128} << 10; }
 
 template <class Cell, class R>
 class ForwardLoop {
@@ -40,6 +46,9 @@ public:
           by_units_(plan_.split == Split::units && threads_ > 1),
           chunk_(smaller(part_steps, chunk_length())),
           sequences_(args.dims, args.lengths, args.reverse),
+          asks_(!by_units_ && !sequences_.given() && bytes() > kLastCache),
+          joint_(!asks_ && N_ >= kLeastOfTwo && (D_ + H_) * kPanel<R> * size_of <= kMostJointPanel &&
+                 Cell::gates * H_ * (D_ + H_) * size_of <= joint_bytes(args.gates != nullptr)),
           zeros_(H_),
           unit_parts_(by_units_ ? threads_ : 1),
           rows_at_once_(larger<Index>(1, kVectorsAtOnce * Vec<R>::size * unit_parts_ / H_)),
@@ -73,7 +82,7 @@ public:
         }
         const Own& own = own_[thread];
         const Index t0 = reached(i), t1 = reached(i + 1);
-        project_input(t0, t1, weights, own);
+        if (!joint()) project_input(t0, t1, weights, own);
         for (Index t = t0; t < t1; ++t) {
             step<0>(t, t0, weights, own, barrier);
             clear_ended(t, own.rows, weights.units);
@@ -81,18 +90,25 @@ public:
     }
 
 private:
+    static constexpr Index size_of = sizeof(R);
+
     // What a thread needs for itself; rows: its own ones, or where the units are split all of them.
     struct Own {
         Rows rows;
         Space<R> work;
-        Space<const R*> from;
+        Space<const R*> from, input;
         Space<R*> to;
         Own(int thread, const ForwardLoop& loop)
             : rows(loop.by_units_ ? 0 : thread, loop.sequences_, loop.N_, loop.by_units_ ? 1 : loop.threads_),
-              work(loop.a_.gates != nullptr ? 0 : loop.chunk_ * rows.count() * loop.own_row_),
+              work(loop.a_.gates != nullptr ? 0 : loop.work_steps() * rows.count() * loop.own_row_),
               from(loop.chunk_ * rows.count()),
+              input(loop.joint() ? smaller(kGroupRows, rows.count()) : 0),
               to(loop.chunk_ * rows.count()) {}
     };
+
+    BPTT_INLINE bool joint() const { return Cell::phases == 1 && joint_; }
+    // Of how many steps there are working rows at a time.
+    BPTT_INLINE Index work_steps() const { return joint() ? 1 : chunk_; }
 
     Index chunk_length() const {
         const Index step_bytes = N_ * row_ * static_cast<Index>(sizeof(R));
@@ -104,7 +120,7 @@ private:
     BPTT_INLINE RowsOf<R> working_rows(Index t, Index t0, const Own& own) const {
         if (a_.gates != nullptr) return {a_.gates + place(t) * N_ * row_, row_};
         const Own& whose = Cell::phases > 1 && by_units_ ? own_[0] : own;
-        return {whose.work.data() + (t - t0) * whose.rows.count() * own_row_, own_row_};
+        return {whose.work.data() + (joint() ? 0 : t - t0) * whose.rows.count() * own_row_, own_row_};
     }
     BPTT_INLINE Index place(Index t) const { return sequences_.place(t); }
     BPTT_INLINE R* h(Index slot, Index n) const { return a_.h + (slot * N_ + n) * H_; }
@@ -187,8 +203,17 @@ private:
                 to[i] = at.work[at.keep ? n : i0 + i];
                 from[i] = phase == 0 ? h_before(at, t, n) : to[i] + Cell::source_column[phase] * at.H;
             }
-            product(b, 0, b.count, from, to, m,
-                    order_of(t * ceil_div(living.count, kGroupRows) + i0 / kGroupRows));
+            const Order order = order_of(t * ceil_div(living.count, kGroupRows) + i0 / kGroupRows);
+            if (joint()) {
+                const RowsOf<const R> x{a_.x + place(t) * N_ * D_, D_};
+                const R** const input = own.input.data();
+                for (Index i = 0; i < m; ++i) input[i] = x[living.at(i0 + i)];
+                product_of_two(weights.ih.panels(), b, input, from, to, m);
+            } else {
+                Coming coming;
+                if (phase == 0 && asks_) add_later_rows(t, living.at(i0), m, coming);
+                product(b, 0, b.count, from, to, m, order, &coming);
+            }
             for (Index i = 0; i < m; i += at_once) {
                 const Range some{i0 + i, i0 + smaller(i + at_once, m)};
                 for (Index k = some.first; k < some.last; ++k)
@@ -200,6 +225,27 @@ private:
         }
         if (by_units_) barrier.wait();
         if constexpr (phase + 1 < Cell::phases) step<phase + 1>(t, t0, weights, own, barrier);
+    }
+
+    // What is read or written after step t, of m rows from n on: the states of the next step, and what the
+    // next chunk's projection takes and makes.
+    BPTT_SHARED void add_later_rows(Index t, Index n, Index m, Coming& coming) const {
+        if (t + 1 < T_) {
+            const Index slot = sequences_.slot_after(t + 1), bytes = m * H_ * size_of;
+            coming.add(h(slot, n), bytes);
+            if (Cell::has_c && a_.keep) coming.add(c(slot, n), bytes);
+        }
+        if (t + chunk_ < T_) {
+            const Index row = place(t + chunk_) * N_ + n;
+            if (a_.gates != nullptr) coming.add(a_.gates + row * row_, m * row_ * size_of);
+            coming.add(a_.x + row * D_, m * D_ * size_of);
+        }
+    }
+    // Bytes of all that the call goes through; with a tape, of all that comes before any of it is read again,
+    // which is as much in the backward call.
+    BPTT_SHARED double bytes() const {
+        const Index states = Cell::has_c && a_.keep ? 2 : 1, again = a_.keep ? Cell::kept * H_ + H_ + D_ : 0;
+        return static_cast<double>(T_ * N_ * size_of) * static_cast<double>(states * H_ + D_ + again);
     }
 
     template <int phase>
@@ -233,6 +279,8 @@ private:
     const bool by_units_;
     const Index chunk_;
     const Sequences sequences_;
+    const bool asks_;   // for what comes after a step, while it is made
+    const bool joint_;  // the products with x and with h
     const Space<R> zeros_;
     const int unit_parts_;
     const Index rows_at_once_;

@@ -265,8 +265,8 @@ public:
             for (int i = 0; i < panel_[p].width; ++i) rows[i] = weight + (panel_[p].source + i) * panels_.K;
             Coming next;
             if (p + 1 < mine.last)
-                next = {reinterpret_cast<const char*>(weight + panel_[p + 1].source * panels_.K),
-                        panel_[p + 1].width * panels_.K * Index{sizeof(R)} / kLine};
+                next.add(weight + panel_[p + 1].source * panels_.K,
+                         panel_[p + 1].width * panels_.K * Index{sizeof(R)});
             pack_rows<R>(rows, panel_[p].width, panels_.K, panels_.at(p), next);
         }
     }
@@ -274,6 +274,15 @@ public:
     // B[k][j] = rows[k][source of j]: the backward products.
     BPTT_SHARED void pack_straight(const R* const* rows, int part, int parts) const {
         pack_panels(rows, panels_.K, panels_.panel, share(count_, part, parts), panels_.data);
+    }
+
+    // B[k] of a panel made by row(k, its first column's source, how many, to).
+    template <class Row>
+    void pack_each(Row row, int part, int parts) const {
+        const Range mine = share(count_, part, parts);
+        for (Index p = mine.first; p < mine.last; ++p)
+            for (Index k = 0; k < panels_.K; ++k)
+                row(k, panel_[p].source, Index{panel_[p].width}, panels_.at(p) + k * kPanel<R>);
     }
 
     // C starts from zero instead of from itself.
@@ -310,7 +319,7 @@ private:
 // One row of C from one row of A: a matrix times a vector, of the panels from p on.
 template <class R>
 BPTT_INLINE void times(const Panels<R>& b, const R* from, R* row, Index p = 0) {
-    tiles_of_width<R, 1, kMostOfOneRow>(b, p, b.count, 0, b.K, &from, &row, {});
+    tiles_of_width<R, 1, kMostOfOneRow>(b, p, b.count, 0, b.K, &from, &row, nullptr);
 }
 
 // rows[k] = the row of weight that belongs to column k of a window: what pack_straight reads.

@@ -105,7 +105,7 @@ template <class Cell, class R>
 class LedgerLoop : public BackwardLoop<Cell, R, LagsOf<R>> {
     using Base = BackwardLoop<Cell, R, LagsOf<R>>;
     using Base::a_, Base::T_, Base::N_, Base::D_, Base::H_, Base::row_, Base::rows_, Base::threads_;
-    using Base::sequences_, Base::zeros_, Base::ih_, Base::lags_, Base::kGates;
+    using Base::sequences_, Base::zeros_, Base::dx_, Base::lags_, Base::kGates;
     using typename Base::Own;
 
 public:
@@ -150,17 +150,14 @@ private:
         const Own& own = this->own_[thread];
         const LagRows rows{&sequences_, end_, N_, slots_, thread, threads_, lists_[thread].data()};
         weights.pack(H_, a_.weight_hh, own.right.data(), thread, threads_);
-        if (a_.dx != nullptr) {
-            rows_of_window<Cell>(Cell::ih_column, ih_window<Cell>(), H_, a_.weight_ih, D_, own.right.data());
-            ih_.pack_straight(own.right.data(), thread, threads_);
-        }
-        ih_.start_from_zero(thread, threads_);
+        rows_of_window<Cell>(Cell::ih_column, ih_window<Cell>(), H_, a_.weight_ih, D_, own.right.data());
+        dx_.pack(own.right.data(), a_.weight_hh, thread, threads_);
         pack_sources(thread, own);
         barrier.wait();
         for (Index t = a_.last - 1; t >= a_.first; --t) {
             this->template step<Cell::phases - 1>(t, rows, weights, own, barrier);
             this->stop_at_resets(t, rows, weights.units);
-            if (a_.dx != nullptr) input_gradient(t, rows, own);
+            if (dx_.wanted()) input_gradient(t, rows, own);
         }
         barrier.wait();  // deltas of all threads are there
         if (a_.dweight_hh != nullptr) add_weights(thread, own);
@@ -195,7 +192,7 @@ private:
                 own.delta[i] = this->delta_row(t, row) + window.first * H_;
                 own.to[i] = a_.dx + (lags_.entry(t) * rows_ + row) * D_;
             }
-            const Panels<R>& b = ih_.panels();
+            const Panels<R>& b = dx_.panels();
             product(b, 0, b.count, own.delta.data(), own.to.data(), m);
         }
     }

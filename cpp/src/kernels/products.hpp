@@ -6,7 +6,7 @@
 // so the bits depend neither on how rows are grouped nor on the number of threads.
 #pragma once
 
-#include "kernels/vector.hpp"
+#include "kernels/coming.hpp"
 
 namespace bptt::BPTT_SET {
 
@@ -43,10 +43,6 @@ constexpr int round_of(int rows, int wide) {
     return rows > 1 && rows * wide + (rows < wide ? rows : wide) + 1 < 16 ? kRound : 1;
 }
 
-// Weights larger than L2 come from farther away, and a tile has no room to read ahead in every k. Many tiles
-// share a panel: each asks for its part of the next one, some lines at every block of kBlock k.
-constexpr Index kBlock = 64;
-
 constexpr Index kNearBytes = Index{256} << 10;  // panels of so many bytes stay in L2 by themselves
 
 // How many k a product goes through before it starts on the next panel: a group's rows of so many stay in L2.
@@ -75,34 +71,7 @@ struct Panels {
     BPTT_INLINE R* at(Index p) const { return data + p * K * kPanel<R>; }
 };
 
-// The part of the next panel that a tile asks for.
-struct Fetch {
-    const char* line = nullptr;
-    Index lines = 0;  // at every block
-
-    // The first of `tiles` parts of panel p, which is one of `count`; nothing where all of them are near.
-    template <class R>
-    BPTT_INLINE static Fetch part(const Panels<R>& b, Index p, Index count, Index k0, Index tiles) {
-        constexpr Index k_bytes = kPanel<R> * static_cast<Index>(sizeof(R));
-        if (tiles == 1 || count * b.K * k_bytes <= kNearBytes) return {};
-        return {reinterpret_cast<const char*>(b.at(p) + k0 * kPanel<R>),
-                ceil_div(kBlock * k_bytes / kLine, tiles)};
-    }
-    BPTT_INLINE void next_tile(Index K) { line += lines * ceil_div(K, kBlock) * kLine; }
-};
-
 // ---- packing -------------------------------------------------------------------------------------
-
-// Memory that will be read soon, in lines one behind the other.
-struct Coming {
-    const char* line = nullptr;
-    Index lines = 0;
-
-    // `share` lines more, as far as there are any.
-    BPTT_INLINE void ask_for(Index share) {
-        for (; share > 0 && lines > 0; --share, --lines, line += kLine) ahead_to_l2(line);
-    }
-};
 
 // A panel whose columns are `count` rows: out[k][lane] = rows[lane][k] for k < K; lanes beyond them are zero.
 //
@@ -110,9 +79,9 @@ struct Coming {
 template <class R>
 BPTT_SHARED void pack_rows(const R* const* rows, int count, Index K, R* out, Coming coming) {
     constexpr int W = Vec<R>::size, lanes = kPanel<R>;
-    const Index lines = ceil_div(coming.lines, larger<Index>(1, K / W));
+    coming.share_out(ceil_div(K, W));
     for (Index k = 0; k < K; k += W) {
-        coming.ask_for(lines);
+        coming.ask();
         const int depth = static_cast<int>(smaller<Index>(W, K - k));
         for (int group = 0; group < lanes; group += W) {
             V<R> block[W];
@@ -173,15 +142,31 @@ BPTT_SHARED void pack_panels(const R* const* rows, Index K, const Panel<R>* pane
 
 // ---- the tile ------------------------------------------------------------------------------------
 
+// What else a tile does: it asks for a share of what is coming, a little in each round, or goes on with a
+// second product's panels, which stand where the first one's do.
+enum class Also { nothing, ask, second };
+
+template <class R>
+struct More {
+    Coming* coming;
+    const Panels<R>* b;
+    const R* const* a;
+};
+
 // M rows of C times `wide` vectors, which are wide/2 panels (or the first half of one), from p on; k runs
 // over k0..k0+K-1.
-template <class R, int M, int wide, bool fetches = false>
+template <class R, int M, int wide, Also also = Also::nothing>
 BPTT_SHARED void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* const* a, R* const* c,
-                      Fetch fetch = {}) {
+                      More<R> more = {}) {
     constexpr int W = Vec<R>::size;
     const Panel<R>* panel = b.panel + p;
     const Index panel_stride = b.K * kPanel<R>;
     const R* from = b.at(p) + k0 * kPanel<R>;
+
+    constexpr std::integral_constant<int, round_of(M, wide)> several{};
+    const char* line = reinterpret_cast<const char*>(from);
+    Index step = 0;
+    if constexpr (also == Also::ask) more.coming->take(K / several, line, step);
 
     // Vector v of a row is half of a panel: where it stands, and how many of its lanes.
     const auto panel_of = [&](int v) BPTT_ALWAYS -> const Panel<R>& { return panel[v / 2]; };
@@ -232,19 +217,21 @@ BPTT_SHARED void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* c
                 }
             }
             from += at_once * kPanel<R>;
+            if constexpr (also == Also::ask) {
+                ahead_to_l2(line);
+                line += step;
+            }
         }
         return k;
     };
-    constexpr std::integral_constant<int, round_of(M, wide)> several{};
-    Index k = 0;
-    if constexpr (fetches) {
-        for (; k + kBlock <= K; k = rounds(several, k, k + kBlock))
-            for (Index line = 0; line < fetch.lines; ++line, fetch.line += kLine) ahead_to_l2(fetch.line);
-        if (k < K)
-            for (Index line = 0; line < fetch.lines; ++line, fetch.line += kLine) ahead_to_l2(fetch.line);
-    }
-    k = rounds(several, k, K);
+    const Index k = rounds(several, 0, K);
     if constexpr (several > 1) rounds(std::integral_constant<int, 1>{}, k, K);
+    if constexpr (also == Also::second) {
+        from = more.b->at(p);
+        BPTT_UNROLL (i, M) row[i] = more.a[i];
+        const Index then = rounds(several, 0, more.b->K);
+        if constexpr (several > 1) rounds(std::integral_constant<int, 1>{}, then, more.b->K);
+    }
 
     BPTT_UNROLL (v, wide) {
         const int width = width_of(v);
@@ -259,12 +246,14 @@ BPTT_SHARED void tile(const Panels<R>& b, Index p, Index k0, Index K, const R* c
     }
 }
 
-// Tiles of M rows over panels first..last-1: as wide as the height allows, then narrower ones.
+// Tiles of M rows over panels first..last-1: as wide as the height allows, then narrower ones. For what is
+// coming, a share a panel, high ones ask all along, the others before they begin.
 template <class R, int M, int wide>
 BPTT_INLINE void tiles_of_width(const Panels<R>& b, Index& p, Index last, Index k0, Index K,
-                                const R* const* a, R* const* c, Fetch fetch) {
+                                const R* const* a, R* const* c, Coming* coming) {
     if constexpr (wide > 2) {
         for (; takes(M, wide, last - p); p += wide / 2) {
+            if (coming != nullptr) coming->ask(wide / 2);
             if constexpr (M > 1) {
                 // The last half of a panel may be empty.
                 if (b.panel[p + wide / 2 - 1].width <= Vec<R>::size) {
@@ -274,32 +263,33 @@ BPTT_INLINE void tiles_of_width(const Panels<R>& b, Index& p, Index last, Index 
             }
             tile<R, M, wide>(b, p, k0, K, a, c);
         }
-        tiles_of_width<R, M, narrower(M, wide)>(b, p, last, k0, K, a, c, fetch);
+        tiles_of_width<R, M, narrower(M, wide)>(b, p, last, k0, K, a, c, coming);
     } else {
         for (; p < last; ++p) {
-            if (b.panel[p].width <= Vec<R>::size) {
-                tile<R, M, 1>(b, p, k0, K, a, c);
-                continue;
-            }
-            if constexpr (M + 1 >= kMostRows) {
-                if (fetch.lines > 0) {
-                    tile<R, M, 2, true>(b, p, k0, K, a, c, fetch);
+            const bool half = b.panel[p].width <= Vec<R>::size;
+            if constexpr (M + 2 >= kMostRows) {
+                if (coming != nullptr && !half) {
+                    tile<R, M, 2, Also::ask>(b, p, k0, K, a, c, {coming, nullptr, nullptr});
                     continue;
                 }
             }
-            tile<R, M, 2>(b, p, k0, K, a, c);
+            if (coming != nullptr) coming->ask();
+            if (half)
+                tile<R, M, 1>(b, p, k0, K, a, c);
+            else
+                tile<R, M, 2>(b, p, k0, K, a, c);
         }
     }
 }
 
 template <class R, int M = kMostRows>
 BPTT_INLINE void tiles(int rows, const Panels<R>& b, Index first, Index last, Index k0, Index K,
-                       const R* const* a, R* const* c, Fetch fetch = {}) {
+                       const R* const* a, R* const* c, Coming* coming) {
     if constexpr (M >= 1) {
         if (rows == M)
-            tiles_of_width<R, M, M == 1 ? kMostOfOneRow : widest(M)>(b, first, last, k0, K, a, c, fetch);
+            tiles_of_width<R, M, M == 1 ? kMostOfOneRow : widest(M)>(b, first, last, k0, K, a, c, coming);
         else
-            tiles<R, M - 1>(rows, b, first, last, k0, K, a, c, fetch);
+            tiles<R, M - 1>(rows, b, first, last, k0, K, a, c, coming);
     }
 }
 
@@ -323,18 +313,26 @@ BPTT_INLINE Index panels_on_end(Index rows, Index count, Index panel_bytes) {
     return larger(least, smaller(most, kTurnBytes / panel_bytes));
 }
 
-// C rows c[0..m-1] from A rows a[0..m-1] and panels first..last-1.
+// C rows c[0..m-1] from A rows a[0..m-1] and panels first..last-1. after: what will be read then, or null.
+//
+// Weights larger than L2 come from farther away, and a panel of them serves many tiles: meanwhile these ask
+// for the next one.
 template <class R>
 BPTT_SHARED void product(const Panels<R>& b, Index first, Index last, const R* const* a, R* const* c, Index m,
-                         Order order = Order::up) {
+                         Order order = Order::up, Coming* after = nullptr) {
     if (m == 0 || first == last) return;
+    if (after != nullptr && !after->any()) after = nullptr;
     const Index tile_count = ceil_div(m, kMostRows), count = last - first;
+    const Index panel_bytes = b.K * kPanel<R> * Index{sizeof(R)};
+    const bool far = count * panel_bytes > kNearBytes;
     // A single tile's rows stay near however long they are.
     const Index depth = tile_count > 1 ? kDepth : larger<Index>(1, b.K);
     for (Index t0 = 0; t0 < tile_count; t0 += kGroup) {
         const Index group = smaller<Index>(kGroup, tile_count - t0);
-        const Index step = group > 1 ? 1 : panels_on_end(m, count, b.K * kPanel<R> * Index{sizeof(R)});
+        const Index step = group > 1 ? 1 : panels_on_end(m, count, panel_bytes);
         const Index steps = step == count ? 1 : ceil_div(count, step);
+        if (after != nullptr)
+            after->share_out(group * (far ? step : count) * ceil_div(larger<Index>(b.K, 1), depth));
         // Depths first..: an empty sum (K = 0) still writes what C starts from.
         for (Index k0 = 0; k0 == 0 || k0 < b.K; k0 += depth) {
             const Index K = smaller(depth, b.K - k0);
@@ -343,15 +341,59 @@ BPTT_SHARED void product(const Panels<R>& b, Index first, Index last, const R* c
             };
             for (Index i = 0; i < steps; ++i) {
                 const Index p = begin_of(i), p_last = smaller(p + step, last);
-                Fetch fetch;
-                if (i + 1 < steps) fetch = Fetch::part(b, begin_of(i + 1), count, k0, group);
+                const bool more = far && i + 1 < steps;
+                Coming next, *coming = more ? nullptr : after;
+                if (more && group > 1) {
+                    next.add(b.at(begin_of(i + 1)) + k0 * kPanel<R>, K * kPanel<R> * Index{sizeof(R)});
+                    next.share_out(group);
+                    coming = &next;
+                }
                 for (Index t = 0; t < group; ++t) {
                     const Range rows = share(m, t0 + t, tile_count);
                     tiles<R>(static_cast<int>(rows.count()), b, p, p_last, k0, K, a + rows.first,
-                             c + rows.first, fetch);
-                    fetch.next_tile(K);
+                             c + rows.first, coming);
                 }
             }
+        }
+    }
+}
+
+// The rows from which on a tile of two products is worth a function of its own.
+constexpr int kLeastOfTwo = kMostRows - 1;
+
+template <class R, int M = kMostRows>
+BPTT_INLINE void tile_of_two(int rows, const Panels<R>& b, const Panels<R>& b2, Index p, const R* const* a,
+                             const R* const* a2, R* const* c) {
+    if constexpr (M >= kLeastOfTwo) {
+        if (rows == M && b.panel[p].width > Vec<R>::size)
+            tile<R, M, 2, Also::second>(b, p, 0, b.K, a, c, {nullptr, &b2, a2});
+        else
+            tile_of_two<R, M - 1>(rows, b, b2, p, a, a2, c);
+    } else {
+        tiles<R>(rows, b, p, p + 1, 0, b.K, a, c, nullptr);
+        tiles<R>(rows, b2, p, p + 1, 0, b2.K, a2, c, nullptr);
+    }
+}
+
+// Two products into the same rows. Where a panel of each has the same columns, the second one is added to the
+// first without a way through memory. Both matrices are near.
+template <class R>
+BPTT_SHARED void product_of_two(const Panels<R>& b, const Panels<R>& b2, const R* const* a,
+                                const R* const* a2, R* const* c, Index m) {
+    const Index tile_count = ceil_div(m, kMostRows);
+    for (Index p = 0; p < larger(b.count, b2.count); ++p) {
+        const bool alike = p < b.count && p < b2.count && b.panel[p].column == b2.panel[p].column;
+        for (Index t = 0; t < tile_count; ++t) {
+            const Range mine = share(m, t, tile_count);
+            const R *const *from = a + mine.first, *const *from2 = a2 + mine.first;
+            R* const* const to = c + mine.first;
+            const int rows = static_cast<int>(mine.count());
+            if (alike) {
+                tile_of_two<R>(rows, b, b2, p, from, from2, to);
+                continue;
+            }
+            if (p < b.count) tiles<R>(rows, b, p, p + 1, 0, b.K, from, to, nullptr);
+            if (p < b2.count) tiles<R>(rows, b2, p, p + 1, 0, b2.K, from2, to, nullptr);
         }
     }
 }
