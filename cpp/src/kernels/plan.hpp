@@ -39,7 +39,7 @@ constexpr StepWork backward_work{Cell::gates, Cell::columns, Cell::phases, 2};
 constexpr double kBytesPerCycle = sizeof(V<float>) == 64 ? 40 : 24;  // of L2, sustained
 constexpr double kFarBytesPerCycle = 18;                             // of L3
 constexpr double kNearWeights = 400e3;  // bytes that stay in L2 from step to step
-constexpr double kSecondCache = 1e6;    // bytes that may stay in L2
+constexpr double kSecondCache = 1.5e6;  // bytes that may stay in L2
 constexpr double kLastCache = 16e6;     // bytes that stay in L3, of weights or of arrays
 constexpr double kMemoryBytesPerCycle = 6;
 constexpr double kPointwiseCycles = 12;  // a vector of one column

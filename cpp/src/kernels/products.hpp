@@ -305,10 +305,14 @@ enum class Order { up, down };
 BPTT_INLINE Order order_of(Index turn) { return turn % 2 == 0 ? Order::up : Order::down; }
 
 // How many panels one tile after the other goes through all k of. All, if they stay near; else a widest
-// tile's, or fewer where these would drive out each other before the product turns round.
-constexpr Index kTurnBytes = Index{256} << 10;
+// tile's, or fewer where these would drive out each other before the product turns round. A single row has so
+// little to do with its panels that even L2 is slow: it turns round within the nearest cache, with as many as
+// keep the multipliers busy.
+constexpr Index kTurnBytes = Index{256} << 10, kNearestBytes = Index{48} << 10, kBusyPanels = 4;
 BPTT_INLINE Index panels_on_end(Index rows, Index count, Index panel_bytes) {
-    if (count * panel_bytes <= kNearBytes) return count;
+    if (count * panel_bytes <= kNearBytes)
+        return rows == 1 && count >= 2 * kBusyPanels && count * panel_bytes > kNearestBytes ? kBusyPanels
+                                                                                            : count;
     const Index most = widest(static_cast<int>(rows)) / 2, least = smaller<Index>(most, 2);
     return larger(least, smaller(most, kTurnBytes / panel_bytes));
 }
