@@ -35,8 +35,9 @@ SAMPLES = 1000  # a second
 # What a function is for: the first pattern that its library and its name, without parameters,
 # match. Who sleeps is not seen; bptt's threads spin where they wait.
 KINDS = {
-    "products": r"libbptt.*\b(tile|product|outer_(tile|group|sum)|column_sums|bias_sums)<",
-    "packing": r"libbptt.*\b(pack_\w+<|PackedWeights|RightOperand|ForwardWeights|BackwardWeights)",
+    "products": r"libbptt.*\b(tile|product(_of_two)?|outer_(tile|group|sum)|(column|bias)_sums)<",
+    "packing": r"libbptt.*\b(pack_\w+<|PackedWeights|RightOperand|InputGradient"
+    r"|ForwardWeights|BackwardWeights)",
     "cells": r"libbptt.*\b(Forward|Backward)Loop<",
     "waiting": r"Barrier::meet|Wait::|libgomp|sched_yield"
     r"|kernel.*(sched|yield|pick_next|curr|idle)",
