@@ -1,9 +1,10 @@
 // THE forward loop.
 //
 // A chunk of time steps at a time: the input's share of all gates in one product, then step by step the
-// recurrent product of a group of rows followed by the cell's pointwise pass while they are in cache.
-// The working rows are the tape's own, or without a tape (or for a cell that keeps none) those of a chunk,
-// which each thread has for itself: a line of the cache that two threads write to goes back and forth.
+// recurrent product of a group of rows followed by the cell's pointwise pass while they are in cache. (Of
+// small weights a step makes both products at once.) The working rows are the tape's own, or without a tape
+// (or for a cell that keeps none) those of a chunk, which each thread has for itself: a line of the cache
+// that two threads write to goes back and forth.
 #pragma once
 
 #include "kernels/forward_step.hpp"

@@ -74,10 +74,14 @@ public:
 private:
     static constexpr Index vectors(Index columns) { return ceil_div(columns, Vec<R>::size); }
 
-    // W_ih is then read in every step: from where W_hh is.
+    // W_ih is then read in every step. That takes nothing while both are in the nearest cache, or where dx is
+    // in panels that dh has anyway; from L2 one or two rows would wait for it.
     static bool pays(Index K, const Dims& dims) {
-        const Index both = vectors(dims.H + dims.D);
-        return both < vectors(dims.H) + vectors(dims.D) && K * both * Index{sizeof(V<R>)} <= kNearBytes;
+        const auto panels = [](Index columns) { return ceil_div(columns, kPanel<R>); };
+        const Index both = vectors(dims.H + dims.D), bytes = K * both * Index{sizeof(V<R>)};
+        const bool no_more = panels(dims.H + dims.D) == panels(dims.H);
+        return both < vectors(dims.H) + vectors(dims.D) && bytes <= kNearBytes &&
+               (dims.N > 2 || no_more || bytes <= kNearestBytes);
     }
 
     const Index H_, D_, apart_;

@@ -43,7 +43,8 @@ constexpr int round_of(int rows, int wide) {
     return rows > 1 && rows * wide + (rows < wide ? rows : wide) + 1 < 16 ? kRound : 1;
 }
 
-constexpr Index kNearBytes = Index{256} << 10;  // panels of so many bytes stay in L2 by themselves
+constexpr Index kNearBytes = Index{256} << 10;    // panels of so many bytes stay in L2 by themselves,
+constexpr Index kNearestBytes = Index{48} << 10;  // of so many in L1
 
 // How many k a product goes through before it starts on the next panel: a group's rows of so many stay in L2.
 constexpr Index kDepth = kMostRows == 8 ? 1024 : 512;
@@ -308,7 +309,7 @@ BPTT_INLINE Order order_of(Index turn) { return turn % 2 == 0 ? Order::up : Orde
 // tile's, or fewer where these would drive out each other before the product turns round. A single row has so
 // little to do with its panels that even L2 is slow: it turns round within the nearest cache, with as many as
 // keep the multipliers busy.
-constexpr Index kTurnBytes = Index{256} << 10, kNearestBytes = Index{48} << 10, kBusyPanels = 4;
+constexpr Index kTurnBytes = Index{256} << 10, kBusyPanels = 4;
 BPTT_INLINE Index panels_on_end(Index rows, Index count, Index panel_bytes) {
     if (count * panel_bytes <= kNearBytes)
         return rows == 1 && count >= 2 * kBusyPanels && count * panel_bytes > kNearestBytes ? kBusyPanels
