@@ -78,6 +78,23 @@ def test_weights_beyond_the_caches_give_the_bits_of_each_sequence_alone(
         assert_same_bits(grads.h[[n]], its_grads.h)
 
 
+@pytest.mark.parametrize("T", [3, 250], ids=["near", "beyond the caches"])
+@cells
+def test_more_sequences_than_a_group_give_the_bits_of_each_alone(
+    cell: str, T: int, rng: np.random.Generator
+) -> None:
+    """Their weights are small, so that x's product goes with h's, and dx with dh. What does not
+    stay in a cache from forward to backward is asked for, group by group and step by step."""
+    batch = draw(cell, (T, 150, 9, 20), rng)
+    run, grads = forward(batch), gradients(batch)
+    for n in (0, 7, 143, 144, 149):  # groups are of 144 rows
+        one = batch.sequence(n)
+        assert_same_bits(run.y[:, [n]], forward(one).y)
+        its_grads = gradients(one)
+        assert_same_bits(grads.x[:, [n]], its_grads.x)
+        assert_same_bits(grads.h[[n]], its_grads.h)
+
+
 @cells
 def test_the_order_of_the_batch_does_not_matter(cell: str, rng: np.random.Generator) -> None:
     batch = draw(cell, (9, 17, 5, 19), rng, lengths=True, reset=True)
